@@ -1,0 +1,3 @@
+//! Tautline: a push server. Devices keep a WebSocket line open; back ends reach any of them at once.
+
+pub mod base;
