@@ -1,0 +1,1 @@
+//! One request head, parsed and checked.
