@@ -9,6 +9,7 @@
 pub mod decoder;
 pub mod encoder;
 pub mod frame;
+pub mod handshake;
 pub mod mask;
 pub mod utf8;
 pub mod violation;

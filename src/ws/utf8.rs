@@ -64,8 +64,11 @@ impl Utf8Stream {
 
     /// Remembers the bytes of an unfinished character, of which there are one to three.
     fn keep(&mut self, bytes: &[u8]) {
-        self.pending[..bytes.len()].copy_from_slice(bytes);
-        self.pending_bytes = (bytes.len() & 3) as u8;
+        self.pending_bytes = 0;
+        for (slot, &byte) in self.pending.iter_mut().zip(bytes) {
+            *slot = byte;
+            self.pending_bytes += 1;
+        }
     }
 }
 
