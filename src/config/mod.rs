@@ -5,6 +5,7 @@
 //! Secrets are named by file (`*_file`) and never enter the tree.
 
 pub mod error;
+pub mod secret;
 pub mod section;
 pub mod size;
 

@@ -125,7 +125,7 @@ section! {
         /// A cookie that may carry the token of a browser. Needs auth.origins.
         cookie: Option<String> = None,
         /// Web pages that may connect: "app.example.com", "https://app.example.com", "http://localhost:3000". Hosts are
-        /// compared whole; scheme and port count when given. Requests without an Origin are no browser's and pass.
+        /// compared whole; scheme and port count when given, and no scheme means http or https. Requests without an Origin are no browser's and pass.
         origins: Vec<String> = Vec::new(),
     }
 }
@@ -301,6 +301,18 @@ pub enum TokenAlgorithm {
     ES256,
     /// Ed25519.
     EdDSA,
+}
+
+impl TokenAlgorithm {
+    /// The name in a token's header.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::RS256 => "RS256",
+            Self::ES256 => "ES256",
+            Self::EdDSA => "EdDSA",
+        }
+    }
 }
 
 /// A back end's key.
