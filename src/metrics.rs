@@ -17,7 +17,10 @@ impl Cell {
     /// Adds to the number. Only the owning shard may call this.
     pub fn add(&self, n: u64) {
         // Relaxed: a counter publishes nothing but itself, and it has a single writer.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
     }
 
     /// Takes from the number, for gauges. Only the owning shard may call this.
@@ -41,8 +44,8 @@ pub struct Histogram {
 impl Histogram {
     /// Upper bounds of the buckets, in microseconds; one more bucket takes what is above.
     pub const BOUNDS_US: [u64; 16] = [
-        50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600, 1_638_400, 6_553_600,
-        26_214_400,
+        50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600,
+        1_638_400, 6_553_600, 26_214_400,
     ];
 
     /// Counts one observation.
@@ -79,8 +82,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause, in metric order.
-    pub const ALL: [Self; 5] =
-        [Self::TableFull, Self::Draining, Self::BadRequest, Self::ForbiddenOrigin, Self::Unauthorized];
+    pub const ALL: [Self; 5] = [
+        Self::TableFull,
+        Self::Draining,
+        Self::BadRequest,
+        Self::ForbiddenOrigin,
+        Self::Unauthorized,
+    ];
 
     /// The metric label.
     pub const fn word(self) -> &'static str {
@@ -113,8 +121,14 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending, in metric order.
-    pub const ALL: [Self; 6] =
-        [Self::Written, Self::Lost, Self::Offline, Self::SlowConsumer, Self::Refused, Self::Busy];
+    pub const ALL: [Self; 6] = [
+        Self::Written,
+        Self::Lost,
+        Self::Offline,
+        Self::SlowConsumer,
+        Self::Refused,
+        Self::Busy,
+    ];
 
     /// The metric label.
     pub const fn word(self) -> &'static str {
@@ -195,12 +209,17 @@ pub type NodeCells = std::sync::Arc<[CachePadded<ShardCells>]>;
 
 /// Makes the cells of a node.
 pub fn node_cells(shards: usize) -> NodeCells {
-    (0..shards).map(|_| CachePadded::new(ShardCells::default())).collect()
+    (0..shards)
+        .map(|_| CachePadded::new(ShardCells::default()))
+        .collect()
 }
 
 /// Adds up one number over all shards.
 pub fn total(cells: &NodeCells, number: impl Fn(&ShardCells) -> &Cell) -> u64 {
-    cells.iter().map(|shard| number(shard).value()).fold(0, u64::wrapping_add)
+    cells
+        .iter()
+        .map(|shard| number(shard).value())
+        .fold(0, u64::wrapping_add)
 }
 
 #[cfg(test)]
@@ -210,7 +229,9 @@ mod tests {
     #[test]
     fn observations_fall_into_the_first_bucket_that_holds_them() {
         let histogram = Histogram::default();
-        [0, 50, 51, 30_000_000].into_iter().for_each(|us| histogram.observe_us(us));
+        [0, 50, 51, 30_000_000]
+            .into_iter()
+            .for_each(|us| histogram.observe_us(us));
         let counts = histogram.counts();
         assert_eq!((counts[0], counts[1], counts[16]), (2, 1, 1));
         assert_eq!(histogram.sum_us(), 30_000_101);
