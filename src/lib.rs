@@ -3,7 +3,11 @@
 pub mod base;
 pub mod config;
 pub mod head;
+pub mod mailbox;
 pub mod metrics;
 pub mod net;
+pub mod protocol;
+pub mod reactor;
+pub mod route;
 pub mod wire;
 pub mod ws;

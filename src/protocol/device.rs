@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::base::close::CloseReason;
 use crate::base::id::MessageId;
 use crate::base::time::{Now, Tick};
-use crate::protocol::auth::Identity;
+use crate::protocol::auth::identity::Identity;
 use crate::wire::device::{DeviceFrame, FrameError, encode_error, encode_pong};
 use crate::wire::error::ErrorCode;
 use crate::ws::decoder::Event;
@@ -166,10 +166,9 @@ impl PingWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::auth::Credential;
 
     fn device(dialect: Dialect) -> Device {
-        let identity = Identity::dev("tv-1", Some("ann")).unwrap();
+        let identity = Identity::pack("tv-1", Some("ann"), [], []);
         Device::new(identity, 1, dialect, CloseReason::MaxAge, 0)
     }
 

@@ -4,3 +4,7 @@
 //! run in a simulation.
 
 pub mod auth;
+pub mod device;
+pub mod heartbeat;
+pub mod push;
+pub mod upgrade;

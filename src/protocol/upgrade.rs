@@ -7,7 +7,8 @@ use crate::head::buffer::HeadBuffer;
 use crate::head::request::{self, BadHead, Request};
 use crate::head::response::Response;
 use crate::metrics::Refusal;
-use crate::protocol::auth::{AuthError, Authenticated, Authenticator, Credential, OriginPolicy};
+use crate::protocol::auth::authenticator::{AuthError, Authenticated, Authenticator, Credential};
+use crate::protocol::auth::origin::OriginPolicy;
 use crate::protocol::device::Dialect;
 use crate::wire::api::ErrorBody;
 use crate::wire::device::DeviceFrame;
@@ -113,7 +114,7 @@ impl Upgrade {
     pub fn handle_hello(event: &Event<'_>, authenticator: &Authenticator, now: Now) -> Result<Authenticated, AuthError> {
         match event {
             Event::Text(text) => match DeviceFrame::decode(text) {
-                Ok(DeviceFrame::Hello { token }) => authenticator.authenticate(&Credential::Token(token), now.wall_ms),
+                Ok(DeviceFrame::Hello { token }) => authenticator.authenticate(Credential::Token(token), now.wall_ms),
                 _ => Err(AuthError::Missing),
             },
             _ => Err(AuthError::Missing),
@@ -165,14 +166,14 @@ fn authenticate(request: &Request<'_>, origin: Option<&str>, gate: &Gate<'_>, no
         let device_id = target.query_pair("device_id").ok_or(AuthError::Missing)?;
         let user_id = target.query_pair("user_id");
         let credential = Credential::Dev { device_id: &device_id, user_id: user_id.as_deref() };
-        return gate.authenticator.authenticate(&credential, now.wall_ms);
+        return gate.authenticator.authenticate(credential, now.wall_ms);
     }
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let query = target.query_pair("token");
     // A cookie rides along with whatever page asks, so it counts only for pages on the list.
     let cookie = gate.cookie.filter(|_| origin.is_some()).and_then(|name| request.cookie(name));
     let token = bearer.or(query.as_deref()).or(cookie).ok_or(AuthError::Missing)?;
-    gate.authenticator.authenticate(&Credential::Token(token), now.wall_ms)
+    gate.authenticator.authenticate(Credential::Token(token), now.wall_ms)
 }
 
 /// The `Origin`, if there is one; an error when there are several or it is no text.

@@ -1,5 +1,7 @@
 //! What a back end may do, by its key.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -8,12 +10,16 @@ use crate::config::secret;
 use crate::config::section::{Api, ApiKey, ApiRole, Ops};
 
 /// The keys of one listener. Without any, everybody may do everything: the configuration allows that on loopback only.
-#[derive(Debug, Default)]
-pub struct ApiKeys(Vec<HashedKey>);
+#[derive(Debug)]
+pub struct ApiKeys {
+    keys: Vec<HashedKey>,
+    /// What a sender is called where no keys are needed.
+    anybody: Arc<str>,
+}
 
 /// A key as its hash: hashes are of one length, so comparing them tells nothing about the key's.
 struct HashedKey {
-    name: String,
+    name: Arc<str>,
     hash: [u8; 32],
     roles: Vec<ApiRole>,
 }
@@ -33,7 +39,7 @@ impl ApiKeys {
             }
         }
         ConfigErrors::check(errors)?;
-        Ok(Self(keys))
+        Ok(Self::of(keys))
     }
 
     /// Reads the key of the ops listener, which may do everything there.
@@ -42,7 +48,7 @@ impl ApiKeys {
     /// When its file cannot be read or the key is too short.
     pub fn for_ops(ops: &Ops) -> Result<Self, ConfigErrors> {
         let Some(key_file) = ops.key_file.clone() else {
-            return Ok(Self::default());
+            return Ok(Self::of(Vec::new()));
         };
         let roles = vec![ApiRole::Send, ApiRole::Read, ApiRole::Admin];
         let key = ApiKey {
@@ -50,21 +56,28 @@ impl ApiKeys {
             key_file,
             roles,
         };
-        Ok(Self(vec![HashedKey::read("ops.key_file", &key)?]))
+        Ok(Self::of(vec![HashedKey::read("ops.key_file", &key)?]))
     }
 
-    /// Whether the bearer of this `Authorization` header may act as `role`.
+    fn of(keys: Vec<HashedKey>) -> Self {
+        Self {
+            keys,
+            anybody: "dev".into(),
+        }
+    }
+
+    /// The name of the bearer of this `Authorization` header, if it may act as `role`.
     ///
     /// # Errors
     /// [`ApiAuthError`]; which of them tells a caller without a key nothing about the keys.
-    pub fn authorize(&self, header: Option<&str>, role: ApiRole) -> Result<(), ApiAuthError> {
-        if self.0.is_empty() {
-            return Ok(());
+    pub fn authorize(&self, header: Option<&str>, role: ApiRole) -> Result<&Arc<str>, ApiAuthError> {
+        if self.keys.is_empty() {
+            return Ok(&self.anybody);
         }
         let key = header.and_then(bearer).and_then(|token| self.find(token));
-        let roles = &key.ok_or(ApiAuthError::Unauthorized)?.roles;
-        if roles.contains(&role) {
-            Ok(())
+        let key = key.ok_or(ApiAuthError::Unauthorized)?;
+        if key.roles.contains(&role) {
+            Ok(&key.name)
         } else {
             Err(ApiAuthError::Forbidden)
         }
@@ -74,7 +87,7 @@ impl ApiKeys {
     fn find(&self, presented: &str) -> Option<&HashedKey> {
         let hash = hash_of(presented.as_bytes());
         let matches = |key: &HashedKey| -> Choice { key.hash.ct_eq(&hash) };
-        self.0.iter().fold(None, |found, key| {
+        self.keys.iter().fold(None, |found, key| {
             if bool::from(matches(key)) {
                 Some(key)
             } else {
@@ -93,7 +106,7 @@ impl HashedKey {
                 .advise("use at least 16 printable characters (`openssl rand -hex 32`)"));
         }
         Ok(Self {
-            name: key.name.clone(),
+            name: key.name.as_str().into(),
             hash: hash_of(&secret),
             roles: key.roles.clone(),
         })

@@ -62,6 +62,11 @@ impl Authenticator {
         })
     }
 
+    /// Whether devices bring tokens; in dev mode they name themselves.
+    pub fn takes_tokens(&self) -> bool {
+        self.mode == AuthMode::Jwt
+    }
+
     /// Who shows this credential at `wall_ms`, if we believe it. Costs up to a tenth of a millisecond per signature.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ pub struct Identity(Box<str>);
 
 impl Identity {
     /// Packs what has been validated: ids and patterns of the id alphabet, labels without control characters.
-    pub(super) fn pack<'a>(
+    pub(crate) fn pack<'a>(
         device: &str,
         account: Option<&str>,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,

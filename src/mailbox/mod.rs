@@ -1,0 +1,3 @@
+//! Layer 2.
+pub mod command;
+pub mod queue;
