@@ -13,9 +13,9 @@ use crate::wire::payload::Payload;
 /// The receiving end of a shard.
 pub type Mailbox = queue::Mailbox<Command, Completion>;
 /// A way to post into a shard.
-pub type Post = queue::Post<Command, Completion, mio::Waker>;
+pub type Post = queue::Post<Command, Completion>;
 /// What one shard has staged for another in this iteration.
-pub type Outgoing = queue::Outgoing<Command, Completion, mio::Waker>;
+pub type Outgoing = queue::Batch<Command, Completion>;
 
 /// A request to the shard that owns a connection. Boxed where large, because a mailbox holds thousands.
 #[derive(Debug)]

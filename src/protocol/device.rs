@@ -62,7 +62,13 @@ pub enum Verdict<'a> {
 
 impl Device {
     /// Makes the state of a line that was authenticated at `since_ms`.
-    pub fn new(identity: Identity, generation: u64, dialect: Dialect, leave_reason: CloseReason, since_ms: u64) -> Self {
+    pub fn new(
+        identity: Identity,
+        generation: u64,
+        dialect: Dialect,
+        leave_reason: CloseReason,
+        since_ms: u64,
+    ) -> Self {
         Self {
             identity,
             generation,
@@ -78,7 +84,13 @@ impl Device {
     }
 
     /// Takes one event of the line; what it answers is appended to `out` as frames.
-    pub fn handle_event<'a>(&mut self, event: &'a Event<'_>, pings_per_second_max: u8, now: Now, out: &mut Vec<u8>) -> Verdict<'a> {
+    pub fn handle_event<'a>(
+        &mut self,
+        event: &'a Event<'_>,
+        pings_per_second_max: u8,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Verdict<'a> {
         self.is_pong_awaited = false;
         match event {
             Event::Text(text) => self.handle_text(text, out),
@@ -133,16 +145,36 @@ fn handle_frame<'a>(text: &'a str, out: &mut Vec<u8>) -> Verdict<'a> {
         Ok(DeviceFrame::Refresh { token }) => return Verdict::Refresh(token.into()),
         Ok(DeviceFrame::Ack { message_id }) => return Verdict::Acked(message_id),
         Ok(DeviceFrame::Hello { .. }) => {
-            encode_error(None, ErrorCode::BadRequest, "the line is authenticated already; use refresh", &mut answer);
+            encode_error(
+                None,
+                ErrorCode::BadRequest,
+                "the line is authenticated already; use refresh",
+                &mut answer,
+            );
         }
         Ok(DeviceFrame::Unknown { id }) => {
-            encode_error(id, ErrorCode::UnknownType, "this node does not know the frame's type", &mut answer);
+            encode_error(
+                id,
+                ErrorCode::UnknownType,
+                "this node does not know the frame's type",
+                &mut answer,
+            );
         }
         Err(FrameError::InvalidBody) => {
-            encode_error(None, ErrorCode::InvalidBody, "a frame is one JSON object with a string `type`", &mut answer);
+            encode_error(
+                None,
+                ErrorCode::InvalidBody,
+                "a frame is one JSON object with a string `type`",
+                &mut answer,
+            );
         }
         Err(FrameError::MissingField(field)) => {
-            encode_error(None, ErrorCode::InvalidBody, &format!("`{field}` is missing or malformed"), &mut answer);
+            encode_error(
+                None,
+                ErrorCode::InvalidBody,
+                &format!("`{field}` is missing or malformed"),
+                &mut answer,
+            );
         }
     }
     encoder::encode(Opcode::Text, &answer, out);
@@ -157,7 +189,11 @@ struct PingWindow(u32);
 impl PingWindow {
     fn admits(&mut self, per_second_max: u8, now: Tick) -> bool {
         let second = (now.0 / 10) << 8;
-        let count = if self.0 & !0xff == second { (self.0 & 0xff) + 1 } else { 1 };
+        let count = if self.0 & !0xff == second {
+            (self.0 & 0xff) + 1
+        } else {
+            1
+        };
         self.0 = second | count.min(0xff);
         count <= u32::from(per_second_max)
     }
@@ -180,7 +216,10 @@ mod tests {
             Verdict::Refresh(token) => Verdict::Refresh(token.into_owned().into()),
             Verdict::Acked(id) => Verdict::Acked(id),
         };
-        (String::from_utf8_lossy(out.get(2..).unwrap_or_default()).into_owned(), verdict)
+        (
+            String::from_utf8_lossy(out.get(2..).unwrap_or_default()).into_owned(),
+            verdict,
+        )
     }
 
     #[test]
@@ -196,16 +235,26 @@ mod tests {
     fn a_raw_line_takes_nothing_but_control_frames() {
         let closed = Verdict::Close(CloseReason::UnsupportedData);
         assert_eq!(answer(Dialect::Raw, &Event::Text("{}".into())).1, closed);
-        assert_eq!(answer(Dialect::Json, &Event::Binary(b"x"[..].into())).1, closed);
-        assert_eq!(answer(Dialect::Raw, &Event::Ping(b"x"[..].into())), ("x".into(), Verdict::Keep));
+        assert_eq!(
+            answer(Dialect::Json, &Event::Binary(b"x"[..].into())).1,
+            closed
+        );
+        assert_eq!(
+            answer(Dialect::Raw, &Event::Ping(b"x"[..].into())),
+            ("x".into(), Verdict::Keep)
+        );
     }
 
     #[test]
     fn a_ping_flood_ends_the_line_and_a_slow_one_does_not() {
         let mut device = device(Dialect::Json);
         let mut ping = |ms: u64| {
-            let now = Now { us: ms * 1_000, wall_ms: 0 };
-            device.handle_event(&Event::Ping(b""[..].into()), 20, now, &mut Vec::new()) == Verdict::Keep
+            let now = Now {
+                us: ms * 1_000,
+                wall_ms: 0,
+            };
+            device.handle_event(&Event::Ping(b""[..].into()), 20, now, &mut Vec::new())
+                == Verdict::Keep
         };
         assert!((0..200).all(|i| ping(i * 60)));
         assert!((0..20).all(|_| ping(20_000)));

@@ -57,8 +57,10 @@ pub fn fraction(whole: Duration, random: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const HEARTBEAT: Heartbeat =
-        Heartbeat { ping_after: Duration::from_secs(45), pong_timeout: Duration::from_secs(15) };
+    const HEARTBEAT: Heartbeat = Heartbeat {
+        ping_after: Duration::from_secs(45),
+        pong_timeout: Duration::from_secs(15),
+    };
 
     #[test]
     fn pings_come_up_to_a_tenth_early_and_never_late() {
@@ -74,7 +76,14 @@ mod tests {
 
     #[test]
     fn lines_opened_together_leave_apart() {
-        let leave = |random| leave_at(Duration::from_secs(1_800), Duration::from_secs(180), random, Tick(0));
+        let leave = |random| {
+            leave_at(
+                Duration::from_secs(1_800),
+                Duration::from_secs(180),
+                random,
+                Tick(0),
+            )
+        };
         assert_eq!((leave(0), leave(u32::MAX)), (Tick(18_000), Tick(16_200)));
     }
 }

@@ -72,7 +72,13 @@ pub struct Switch {
 impl Upgrade {
     /// Makes the state of a socket accepted now; `turned_away` answers whatever it asks with 503.
     pub fn new(turned_away: Option<Refusal>, now: Now) -> Self {
-        Self { opened: now.tick(), opened_us: now.us, head: HeadBuffer::default(), turned_away, greeted: None }
+        Self {
+            opened: now.tick(),
+            opened_us: now.us,
+            head: HeadBuffer::default(),
+            turned_away,
+            greeted: None,
+        }
     }
 
     /// Whether the 101 was sent, so that frames may be.
@@ -111,10 +117,16 @@ impl Upgrade {
     ///
     /// # Errors
     /// [`AuthError`] when the message is anything but a `hello` with a good token.
-    pub fn handle_hello(event: &Event<'_>, authenticator: &Authenticator, now: Now) -> Result<Authenticated, AuthError> {
+    pub fn handle_hello(
+        event: &Event<'_>,
+        authenticator: &Authenticator,
+        now: Now,
+    ) -> Result<Authenticated, AuthError> {
         match event {
             Event::Text(text) => match DeviceFrame::decode(text) {
-                Ok(DeviceFrame::Hello { token }) => authenticator.authenticate(Credential::Token(token), now.wall_ms),
+                Ok(DeviceFrame::Hello { token }) => {
+                    authenticator.authenticate(Credential::Token(token), now.wall_ms)
+                }
                 _ => Err(AuthError::Missing),
             },
             _ => Err(AuthError::Missing),
@@ -125,10 +137,20 @@ impl Upgrade {
 fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> Step {
     if request.target().path != DEVICE_PATH {
         let message = "devices connect to /ws; the sending API is on its own port";
-        return refuse(Refusal::BadRequest, StatusCode::NOT_FOUND, ErrorCode::UnknownRoute, message);
+        return refuse(
+            Refusal::BadRequest,
+            StatusCode::NOT_FOUND,
+            ErrorCode::UnknownRoute,
+            message,
+        );
     }
     let supported: &[&str] = if gate.is_echo { &[ECHO] } else { &[JSON, RAW] };
-    let upgrade = handshake::Upgrade::accept(request.method(), request.minor_version(), request.headers(), supported);
+    let upgrade = handshake::Upgrade::accept(
+        request.method(),
+        request.minor_version(),
+        request.headers(),
+        supported,
+    );
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(no) => return refuse_upgrade(no),
@@ -137,7 +159,12 @@ fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> 
         Ok(origin) if gate.origins.allows(origin) => origin,
         Ok(_) | Err(()) => {
             let message = "this page's origin is not on the node's list (auth.origins)";
-            return refuse(Refusal::ForbiddenOrigin, StatusCode::FORBIDDEN, ErrorCode::Forbidden, message);
+            return refuse(
+                Refusal::ForbiddenOrigin,
+                StatusCode::FORBIDDEN,
+                ErrorCode::Forbidden,
+                message,
+            );
         }
     };
     let mut response = Vec::with_capacity(RESPONSE_BYTES);
@@ -151,29 +178,55 @@ fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> 
     match authenticate(request, origin, gate, now) {
         Ok(authenticated) => Step::Authenticated(switch, dialect, authenticated),
         // A raw line has no first message to bring a token in.
-        Err(AuthError::Missing) if gate.authenticator.takes_tokens() && dialect == Dialect::Json => Step::Greeted(switch),
+        Err(AuthError::Missing)
+            if gate.authenticator.takes_tokens() && dialect == Dialect::Json =>
+        {
+            Step::Greeted(switch)
+        }
         Err(error) if origin.is_some() => Step::Unauthorized(switch, error),
         Err(error) => {
             let message = format!("{error}; see docs/protocol.md for how a device authenticates");
-            refuse(Refusal::Unauthorized, StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, &message)
+            refuse(
+                Refusal::Unauthorized,
+                StatusCode::UNAUTHORIZED,
+                ErrorCode::Unauthorized,
+                &message,
+            )
         }
     }
 }
 
-fn authenticate(request: &Request<'_>, origin: Option<&str>, gate: &Gate<'_>, now: Now) -> Result<Authenticated, AuthError> {
+fn authenticate(
+    request: &Request<'_>,
+    origin: Option<&str>,
+    gate: &Gate<'_>,
+    now: Now,
+) -> Result<Authenticated, AuthError> {
     let target = request.target();
     if !gate.authenticator.takes_tokens() {
         let device_id = target.query_pair("device_id").ok_or(AuthError::Missing)?;
         let user_id = target.query_pair("user_id");
-        let credential = Credential::Dev { device_id: &device_id, user_id: user_id.as_deref() };
+        let credential = Credential::Dev {
+            device_id: &device_id,
+            user_id: user_id.as_deref(),
+        };
         return gate.authenticator.authenticate(credential, now.wall_ms);
     }
-    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = request
+        .header("authorization")
+        .and_then(|value| value.strip_prefix("Bearer "));
     let query = target.query_pair("token");
     // A cookie rides along with whatever page asks, so it counts only for pages on the list.
-    let cookie = gate.cookie.filter(|_| origin.is_some()).and_then(|name| request.cookie(name));
-    let token = bearer.or(query.as_deref()).or(cookie).ok_or(AuthError::Missing)?;
-    gate.authenticator.authenticate(Credential::Token(token), now.wall_ms)
+    let cookie = gate
+        .cookie
+        .filter(|_| origin.is_some())
+        .and_then(|name| request.cookie(name));
+    let token = bearer
+        .or(query.as_deref())
+        .or(cookie)
+        .ok_or(AuthError::Missing)?;
+    gate.authenticator
+        .authenticate(Credential::Token(token), now.wall_ms)
 }
 
 /// The `Origin`, if there is one; an error when there are several or it is no text.
@@ -187,14 +240,24 @@ fn origin<'a>(request: &Request<'a>) -> Result<Option<&'a str>, ()> {
 
 fn refuse_head(bad: BadHead) -> Step {
     let status = StatusCode::from_u16(bad.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    refuse(Refusal::BadRequest, status, ErrorCode::BadRequest, bad.message())
+    refuse(
+        Refusal::BadRequest,
+        status,
+        ErrorCode::BadRequest,
+        bad.message(),
+    )
 }
 
 fn refuse_upgrade(no: NoUpgrade) -> Step {
     let status = StatusCode::from_u16(no.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let body = body(ErrorCode::BadRequest, no.message());
     let response = Response::new(status, &body);
-    let response = no.headers().iter().fold(response, |response, (name, value)| response.header(name, *value));
+    let response = no
+        .headers()
+        .iter()
+        .fold(response, |response, (name, value)| {
+            response.header(name, *value)
+        });
     encoded(Refusal::BadRequest, &response)
 }
 
@@ -204,10 +267,20 @@ fn refuse(refusal: Refusal, status: StatusCode, code: ErrorCode, message: &str) 
 
 fn turn_away(refusal: Refusal, retry_after_s: u32) -> Step {
     let (code, message) = match refusal {
-        Refusal::Draining => (ErrorCode::Draining, "this node is leaving; connect again for another one"),
-        _ => (ErrorCode::Overloaded, "this node is full; connect again later"),
+        Refusal::Draining => (
+            ErrorCode::Draining,
+            "this node is leaving; connect again for another one",
+        ),
+        _ => (
+            ErrorCode::Overloaded,
+            "this node is full; connect again later",
+        ),
     };
-    encoded(refusal, &Response::new(StatusCode::SERVICE_UNAVAILABLE, &body(code, message)).retry_after(retry_after_s))
+    encoded(
+        refusal,
+        &Response::new(StatusCode::SERVICE_UNAVAILABLE, &body(code, message))
+            .retry_after(retry_after_s),
+    )
 }
 
 fn encoded(refusal: Refusal, response: &Response<'_>) -> Step {

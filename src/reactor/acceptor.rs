@@ -48,12 +48,19 @@ impl Acceptor {
     pub fn new(listeners: Vec<(Port, TcpListener)>, registry: &Registry) -> io::Result<Self> {
         let mut listeners: Vec<_> = listeners
             .into_iter()
-            .map(|(port, socket)| Listener { port, socket, has_backlog: true })
+            .map(|(port, socket)| Listener {
+                port,
+                socket,
+                has_backlog: true,
+            })
             .collect();
         for (i, listener) in listeners.iter_mut().enumerate() {
             registry.register(&mut listener.socket, listener_token(i), Interest::READABLE)?;
         }
-        Ok(Self { listeners, retry_at_ms: 0 })
+        Ok(Self {
+            listeners,
+            retry_at_ms: 0,
+        })
     }
 
     /// Whether a token is a listener's.
@@ -80,7 +87,11 @@ impl Acceptor {
     /// When accepting is tried again after the kernel ran out; `u64::MAX` when it has not.
     pub(crate) fn retry_at_ms(&self) -> u64 {
         let is_waiting = self.listeners.iter().any(|listener| listener.has_backlog);
-        if is_waiting { self.retry_at_ms } else { u64::MAX }
+        if is_waiting {
+            self.retry_at_ms
+        } else {
+            u64::MAX
+        }
     }
 
     /// Takes connections in, up to a budget; the queue is never left full on purpose, because a client whose
@@ -100,7 +111,10 @@ impl Acceptor {
                     Err(error) => {
                         shard.cells().accept_errors.add(1);
                         // The connection died in the queue; the next one may be well.
-                        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                        ) {
                             continue;
                         }
                         self.retry_at_ms = now.ms() + ACCEPT_RETRY_MS;
@@ -128,12 +142,17 @@ impl Shard<TcpStream> {
         let handshakes_max = u64::from(limits.handshakes_max) / self.node.cells.len() as u64;
         let turned_away = if self.node.is_draining.load(Ordering::Relaxed) {
             Some(Refusal::Draining)
-        } else if sockets >= limits.connections_max || self.cells().handshakes.value() >= handshakes_max {
+        } else if sockets >= limits.connections_max
+            || self.cells().handshakes.value() >= handshakes_max
+        {
             Some(Refusal::TableFull)
         } else {
             None
         };
-        let is_hopeless = sockets >= limits.connections_max.saturating_add(REFUSALS_IN_FLIGHT_MAX);
+        let is_hopeless = sockets
+            >= limits
+                .connections_max
+                .saturating_add(REFUSALS_IN_FLIGHT_MAX);
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(turned_away, now)));
         if is_hopeless {
             self.shut_out(stream);
@@ -146,7 +165,8 @@ impl Shard<TcpStream> {
     }
 
     fn admit_api(&mut self, stream: TcpStream, now: Now) {
-        let api_connections_max = u64::from(self.settings.api.connections_max) / self.node.cells.len() as u64;
+        let api_connections_max =
+            u64::from(self.settings.api.connections_max) / self.node.cells.len() as u64;
         if self.cells().api_connections.value() >= api_connections_max.max(1) {
             return self.shut_out(stream);
         }

@@ -22,7 +22,7 @@ impl<T: Transport> Shard<T> {
     /// Writes the line for an authenticated device. Ids are checked and need no escaping; payloads and tokens never
     /// appear.
     pub(crate) fn log_close(&mut self, device: &Device, id: ConnId, reason: CloseReason, now: Now) {
-        if !self.close_log.0.take(1, now.us) {
+        if !self.close_log.0.take(1, now) {
             self.cells().log_lines_dropped.add(1);
             return;
         }

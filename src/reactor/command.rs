@@ -17,7 +17,10 @@ impl<T: Transport> Shard<T> {
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::Inspect(inspection) => self.inspect(inspection),
             Command::Kick(id, reply) => {
-                let is_there = self.arena.get(id).is_some_and(|conn| conn.device().is_some());
+                let is_there = self
+                    .arena
+                    .get(id)
+                    .is_some_and(|conn| conn.device().is_some());
                 if is_there {
                     self.close(id, CloseReason::Kicked);
                 }
@@ -58,8 +61,11 @@ impl<T: Transport> Shard<T> {
                 next = Some(id.slot);
                 break;
             }
-            let Some(device) = conn.device() else { continue };
-            if listing.user_id.is_none() || device.identity.account() == listing.user_id.as_deref() {
+            let Some(device) = conn.device() else {
+                continue;
+            };
+            if listing.user_id.is_none() || device.identity.account() == listing.user_id.as_deref()
+            {
                 lines.push(self.connection_info(id, device));
             }
         }
@@ -68,7 +74,10 @@ impl<T: Transport> Shard<T> {
     }
 
     fn connection_info(&self, id: ConnId, device: &Device) -> ConnectionInfo {
-        let labels = device.identity.labels().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let labels = device
+            .identity
+            .labels()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
         ConnectionInfo {
             connection_id: self.node.connection_id_of(self.id, id).to_string(),
             device_id: device.identity.device().to_owned(),
@@ -83,13 +92,18 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn device_info(&self, id: ConnId) -> Option<DeviceInfo> {
         let device = self.arena.get(id)?.device()?;
         let connection = self.connection_info(id, device);
-        Some(DeviceInfo { online: true, node_id: self.node.id.to_string(), connection })
+        Some(DeviceInfo {
+            online: true,
+            node_id: self.node.id.to_string(),
+            connection,
+        })
     }
 
     /// Fires the timers that have come due, up to a budget.
     pub(crate) fn expire_timers(&mut self, now: Now) {
         let mut expired = Vec::new();
-        self.wheel.expire(now.ms(), TIMERS_PER_ITERATION_MAX, &mut expired);
+        self.wheel
+            .expire(now.ms(), TIMERS_PER_ITERATION_MAX, &mut expired);
         for timer in expired {
             match timer {
                 Timer::Conn(id, deadline) => self.handle_deadline(id, deadline, now),
@@ -105,7 +119,9 @@ impl<T: Transport> Shard<T> {
 
     /// Ends a connection whose earliest deadline has passed, or sets the timer to the one it has now.
     fn handle_deadline(&mut self, id: ConnId, deadline: Tick, now: Now) {
-        let Some(conn) = self.arena.get_mut(id).filter(|conn| conn.armed == deadline) else { return };
+        let Some(conn) = self.arena.get_mut(id).filter(|conn| conn.armed == deadline) else {
+            return;
+        };
         conn.armed = Tick::NEVER;
         match conn.deadline(&self.settings) {
             Some((at, reason)) if at <= now.tick() => {

@@ -95,19 +95,33 @@ impl<T> Conn<T> {
     /// The earliest moment at which the connection ends unless something happens, and the reason it would have.
     pub(crate) fn deadline(&self, settings: &Settings) -> Option<(Tick, CloseReason)> {
         let phase = match &self.phase {
-            Phase::Upgrade(upgrade) => {
-                Some((upgrade.opened.after(settings.limits.handshake_timeout), CloseReason::HandshakeTimeout))
-            }
+            Phase::Upgrade(upgrade) => Some((
+                upgrade.opened.after(settings.limits.handshake_timeout),
+                CloseReason::HandshakeTimeout,
+            )),
             Phase::Device(_) => None,
             Phase::Api(api) => api.deadline(&settings.api),
             Phase::Closing(closing) => Some((closing.deadline, CloseReason::PeerClosed)),
         };
         let message = self.decoder.incomplete_since().map(|since_ms| {
-            (Tick::at_ms(since_ms).after(settings.limits.message_timeout), CloseReason::PolicyViolation)
+            (
+                Tick::at_ms(since_ms).after(settings.limits.message_timeout),
+                CloseReason::PolicyViolation,
+            )
         });
-        let outbox = self.outbox.as_ref().and_then(|outbox| outbox.stalled_since_ms()).map(|since_ms| {
-            (Tick::at_ms(since_ms).after(settings.limits.outbox_stall_timeout), CloseReason::SlowConsumer)
-        });
-        [phase, message, outbox].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let outbox = self
+            .outbox
+            .as_ref()
+            .and_then(|outbox| outbox.stalled_since_ms())
+            .map(|since_ms| {
+                (
+                    Tick::at_ms(since_ms).after(settings.limits.outbox_stall_timeout),
+                    CloseReason::SlowConsumer,
+                )
+            });
+        [phase, message, outbox]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 }

@@ -18,21 +18,26 @@ impl<T: Transport> Shard<T> {
     /// Takes a message up for delivery: looks the device up, and delivers or passes it on.
     pub(crate) fn submit(&mut self, mut delivery: Box<Delivery>, deadline_ms: u64) {
         self.cells().submitted.add(1);
-        self.wheel.schedule(deadline_ms, Timer::Waiter(delivery.ticket));
+        self.wheel
+            .schedule(deadline_ms, Timer::Waiter(delivery.ticket));
         delivery.candidates = self.candidates(&delivery.device_id);
         self.deliver(delivery);
     }
 
     /// Asks after a device.
     pub(crate) fn ask(&mut self, mut inspection: Box<Inspection>, deadline_ms: u64) {
-        self.wheel.schedule(deadline_ms, Timer::Waiter(inspection.ticket));
+        self.wheel
+            .schedule(deadline_ms, Timer::Waiter(inspection.ticket));
         inspection.candidates = self.candidates(&inspection.device_id);
         self.inspect(inspection);
     }
 
     fn candidates(&self, device_id: &str) -> Vec<(ShardId, u32)> {
         let presence = &self.node.presence;
-        let mut candidates: Vec<_> = presence.lookup(presence.fingerprint(device_id.as_bytes())).into_iter().collect();
+        let mut candidates: Vec<_> = presence
+            .lookup(presence.fingerprint(device_id.as_bytes()))
+            .into_iter()
+            .collect();
         // The last one is tried first.
         candidates.reverse();
         candidates
@@ -93,17 +98,27 @@ impl<T: Transport> Shard<T> {
         self.cells().undelivered.add(1);
         self.mark_dirty(id);
         if delivery.wait == Level::Queued {
-            self.answer(delivery.ticket, Outcome::Reached(Level::Queued, self.location(id)));
+            self.answer(
+                delivery.ticket,
+                Outcome::Reached(Level::Queued, self.location(id)),
+            );
         }
     }
 
     fn check_line(&mut self, id: ConnId, delivery: &Delivery) -> Result<(), (Ending, Outcome)> {
-        if delivery.bound_to.is_some_and(|bound| bound != self.location(id)) {
+        if delivery
+            .bound_to
+            .is_some_and(|bound| bound != self.location(id))
+        {
             return Err((Ending::Refused, Outcome::Gone));
         }
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
-        let Some(conn) = self.arena.get(id) else { return Err((Ending::Offline, Outcome::Offline)) };
-        let cannot_ack = conn.device().is_some_and(|device| device.dialect != Dialect::Json);
+        let Some(conn) = self.arena.get(id) else {
+            return Err((Ending::Offline, Outcome::Offline));
+        };
+        let cannot_ack = conn
+            .device()
+            .is_some_and(|device| device.dialect != Dialect::Json);
         if delivery.wait == Level::Acked && cannot_ack {
             return Err((Ending::Refused, Outcome::AckUnsupported));
         }
@@ -119,23 +134,40 @@ impl<T: Transport> Shard<T> {
     fn write_message(&mut self, id: ConnId, delivery: &Delivery) {
         let mut frame = std::mem::take(&mut self.scratch);
         frame.clear();
-        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else { return };
+        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+            return;
+        };
         device.delivered = device.delivered.saturating_add(1);
         let dialect = device.dialect;
         if dialect == Dialect::Json {
             let wants_ack = delivery.wait == Level::Acked;
-            encode_message(delivery.message_id, &delivery.service, &delivery.payload, wants_ack, &mut frame);
+            encode_message(
+                delivery.message_id,
+                &delivery.service,
+                &delivery.payload,
+                wants_ack,
+                &mut frame,
+            );
         }
         if let Some(outbox) = self.outbox(id) {
             let before = outbox.len();
             match dialect {
                 Dialect::Json => encoder::encode(Opcode::Text, &frame, outbox.tail()),
                 Dialect::Raw | Dialect::Echo => {
-                    let opcode = if delivery.payload.is_text() { Opcode::Text } else { Opcode::Binary };
+                    let opcode = if delivery.payload.is_text() {
+                        Opcode::Text
+                    } else {
+                        Opcode::Binary
+                    };
                     encoder::encode(opcode, &delivery.payload.bytes, outbox.tail());
                 }
             }
-            outbox.mark(delivery.message_id, delivery.ticket, delivery.wait, delivery.submitted_us);
+            outbox.mark(
+                delivery.message_id,
+                delivery.ticket,
+                delivery.wait,
+                delivery.submitted_us,
+            );
             let grown = outbox.len() - before;
             self.cells().outbox_bytes.add(grown as u64);
         }
@@ -153,7 +185,10 @@ impl<T: Transport> Shard<T> {
                 return;
             }
             inspection.candidates.pop();
-            if let Some(info) = self.holder(slot, &inspection.device_id).and_then(|id| self.device_info(id)) {
+            if let Some(info) = self
+                .holder(slot, &inspection.device_id)
+                .and_then(|id| self.device_info(id))
+            {
                 return self.answer(inspection.ticket, Outcome::Found(Box::new(info)));
             }
         }
@@ -162,14 +197,26 @@ impl<T: Transport> Shard<T> {
 
     /// Gives a device up to a newer line of it, or defends it with an even newer one.
     pub(crate) fn replace(&mut self, replacement: Replacement) {
-        let Some(id) = self.holder(replacement.slot, &replacement.device_id) else { return };
-        let Some(device) = self.arena.get(id).and_then(|conn| conn.device()) else { return };
+        let Some(id) = self.holder(replacement.slot, &replacement.device_id) else {
+            return;
+        };
+        let Some(device) = self.arena.get(id).and_then(|conn| conn.device()) else {
+            return;
+        };
         if device.generation < replacement.generation {
             return self.close(id, CloseReason::Replaced);
         }
         let (shard, slot) = replacement.by;
         let (generation, by) = (device.generation, (self.id, id.slot));
-        self.post_replacement(shard, Replacement { device_id: replacement.device_id, slot, generation, by });
+        self.post_replacement(
+            shard,
+            Replacement {
+                device_id: replacement.device_id,
+                slot,
+                generation,
+                by,
+            },
+        );
     }
 
     /// Tells the shard that may hold an older line of a device.
@@ -178,7 +225,9 @@ impl<T: Transport> Shard<T> {
             self.replace(replacement);
         } else if let Some(outgoing) = self.outgoing.get_mut(usize::from(shard.0)) {
             // In the lane that cannot refuse: a replacement that got lost would leave a device with two lines.
-            outgoing.stage_completion(crate::mailbox::command::Completion::Replace(Box::new(replacement)));
+            outgoing.stage_completion(crate::mailbox::command::Completion::Replace(Box::new(
+                replacement,
+            )));
         }
     }
 
@@ -198,8 +247,12 @@ impl<T: Transport> Shard<T> {
 
     /// Hands one socket what it takes.
     pub(crate) fn flush_one(&mut self, id: ConnId, now: Now) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
-        let Some(outbox) = conn.outbox.as_mut() else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Some(outbox) = conn.outbox.as_mut() else {
+            return;
+        };
         let before = outbox.len();
         let flushed = outbox.flush(&mut conn.stream, now.ms());
         let taken = (before - outbox.len()) as u64;
@@ -219,7 +272,11 @@ impl<T: Transport> Shard<T> {
     }
 
     fn close_broken(&mut self, id: ConnId) {
-        if self.arena.get(id).is_some_and(|conn| matches!(conn.phase, crate::reactor::conn::Phase::Closing(_))) {
+        if self
+            .arena
+            .get(id)
+            .is_some_and(|conn| matches!(conn.phase, crate::reactor::conn::Phase::Closing(_)))
+        {
             self.lose_unwritten(id);
             self.drop_conn(id);
         } else {
@@ -228,17 +285,25 @@ impl<T: Transport> Shard<T> {
     }
 
     fn watch_writes(&mut self, id: ConnId, on: bool) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         if conn.flags.watches_writes != on {
             conn.flags.watches_writes = on;
-            if conn.stream.watch_writes(&self.poller, token(id), on).is_err() {
+            if conn
+                .stream
+                .watch_writes(&self.poller, token(id), on)
+                .is_err()
+            {
                 self.close(id, CloseReason::NetworkError);
             }
         }
     }
 
     fn free_idle_outbox(&mut self, id: ConnId) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         if let Some(outbox) = conn.outbox.take_if(|outbox| outbox.is_idle()) {
             self.recycle(outbox);
         }
@@ -250,9 +315,14 @@ impl<T: Transport> Shard<T> {
         while let Some(mark) = next(self) {
             self.cells().undelivered.sub(1);
             self.count_ending(Ending::Written);
-            self.cells().delivery.observe_us(now.us.saturating_sub(mark.submitted_us));
+            self.cells()
+                .delivery
+                .observe_us(now.us.saturating_sub(mark.submitted_us));
             if mark.wait > Level::Queued {
-                self.answer(mark.ticket, Outcome::Reached(Level::Written, self.location(id)));
+                self.answer(
+                    mark.ticket,
+                    Outcome::Reached(Level::Written, self.location(id)),
+                );
             }
             if mark.wait == Level::Acked {
                 self.await_ack(id, mark);
@@ -273,7 +343,10 @@ impl<T: Transport> Shard<T> {
         let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
         if let Some(mark) = outbox.and_then(|outbox| outbox.take_unacked(message_id)) {
             self.cells().acked.add(1);
-            self.answer(mark.ticket, Outcome::Reached(Level::Acked, self.location(id)));
+            self.answer(
+                mark.ticket,
+                Outcome::Reached(Level::Acked, self.location(id)),
+            );
             self.free_idle_outbox(id);
         }
     }

@@ -16,7 +16,9 @@ impl<T: Transport> Shard<T> {
         let mut buf = std::mem::take(&mut self.read_buf);
         let mut budget = VISIT_BYTES_MAX;
         while self.may_read(id) {
-            let Some(conn) = self.arena.get_mut(id) else { break };
+            let Some(conn) = self.arena.get_mut(id) else {
+                break;
+            };
             let is_read_closed = conn.flags.is_read_closed;
             match conn.stream.fill(&mut buf) {
                 Io::Ready(n) => {
@@ -48,7 +50,9 @@ impl<T: Transport> Shard<T> {
 
     /// Whether the connection's bytes can be taken now; one that must wait is visited again.
     fn may_read(&mut self, id: ConnId) -> bool {
-        let Some(conn) = self.arena.get_mut(id) else { return false };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return false;
+        };
         if conn.flags.closing.is_some() {
             return false;
         }
@@ -72,7 +76,9 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_bytes(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         match &mut conn.phase {
             Phase::Upgrade(upgrade) if !upgrade.is_upgraded() => self.handle_head(id, bytes, now),
             Phase::Upgrade(_) | Phase::Device(_) => self.handle_frames(id, bytes, now),
@@ -85,7 +91,9 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_end(&mut self, id: ConnId) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         conn.flags.is_read_closed = true;
         match &mut conn.phase {
             Phase::Upgrade(_) | Phase::Device(_) => self.close(id, CloseReason::PeerClosed),
@@ -98,7 +106,11 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_failure(&mut self, id: ConnId) {
-        if self.arena.get(id).is_some_and(|conn| matches!(conn.phase, Phase::Closing(_))) {
+        if self
+            .arena
+            .get(id)
+            .is_some_and(|conn| matches!(conn.phase, Phase::Closing(_)))
+        {
             self.lose_unwritten(id);
             self.drop_conn(id);
         } else {
@@ -117,13 +129,23 @@ impl<T: Transport> Shard<T> {
             is_echo: settings.is_echo,
             retry_after_s,
         };
-        let Some(Phase::Upgrade(upgrade)) = self.arena.get_mut(id).map(|conn| &mut conn.phase) else { return };
+        let Some(Phase::Upgrade(upgrade)) = self.arena.get_mut(id).map(|conn| &mut conn.phase)
+        else {
+            return;
+        };
         match upgrade.handle_input(bytes, &gate, now) {
             Step::Incomplete => {}
             Step::Refused(refusal, response) => {
                 self.cells().refused[refusal as usize].add(1);
                 self.send(id, &response);
-                self.close(id, if refusal == Refusal::TableFull { CloseReason::Overload } else { CloseReason::Refused });
+                self.close(
+                    id,
+                    if refusal == Refusal::TableFull {
+                        CloseReason::Overload
+                    } else {
+                        CloseReason::Refused
+                    },
+                );
             }
             Step::Greeted(switch) => {
                 self.send(id, &switch.response);

@@ -6,7 +6,6 @@ use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
 use crate::base::time::{Now, Tick};
 use crate::mailbox::command::Replacement;
-use crate::metrics::Refusal;
 use crate::net::stream::Transport;
 use crate::protocol::auth::authenticator::{Authenticated, Credential};
 use crate::protocol::device::{Device, Dialect, Verdict};
@@ -22,15 +21,30 @@ use crate::ws::frame::Opcode;
 
 impl<T: Transport> Shard<T> {
     /// Makes the connection a line: mints its generation, claims the device, welcomes it.
-    pub(crate) fn open_line(&mut self, id: ConnId, dialect: Dialect, authenticated: Authenticated, now: Now) {
+    pub(crate) fn open_line(
+        &mut self,
+        id: ConnId,
+        dialect: Dialect,
+        authenticated: Authenticated,
+        now: Now,
+    ) {
         let generation = self.node.presence.mint(now.wall_ms).0;
         let (leave, leave_reason) = self.leave_of(authenticated.expires_ms, now);
-        let device = Device::new(authenticated.identity, generation, dialect, leave_reason, now.wall_ms);
+        let device = Device::new(
+            authenticated.identity,
+            generation,
+            dialect,
+            leave_reason,
+            now.wall_ms,
+        );
         if !self.claim(id, &device) {
             return self.close(id, CloseReason::Overload);
         }
-        let due = self.settings.heartbeat.after_heard(now.tick(), self.roll());
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let random = self.roll();
+        let due = self.settings.heartbeat.after_heard(now.tick(), random);
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         let upgrade = std::mem::replace(&mut conn.phase, Phase::Device(device));
         conn.armed = Tick::NEVER;
         self.arena.set_due(id.slot, due);
@@ -40,7 +54,9 @@ impl<T: Transport> Shard<T> {
         cells.lines.add(1);
         cells.opened.add(1);
         if let Phase::Upgrade(upgrade) = upgrade {
-            cells.handshake.observe_us(now.us.saturating_sub(upgrade.opened_us));
+            cells
+                .handshake
+                .observe_us(now.us.saturating_sub(upgrade.opened_us));
         }
         if dialect == Dialect::Json {
             self.welcome(id, now);
@@ -52,7 +68,9 @@ impl<T: Transport> Shard<T> {
         let by_age = self.leave_by_age(now.tick());
         let grace_ms = millis(self.settings.lifetime.goaway_grace);
         let by_token = expires_ms.map(|expires_ms| {
-            let left_ms = expires_ms.saturating_sub(now.wall_ms).saturating_sub(grace_ms);
+            let left_ms = expires_ms
+                .saturating_sub(now.wall_ms)
+                .saturating_sub(grace_ms);
             Tick::at_ms(now.ms().saturating_add(left_ms))
         });
         match by_token {
@@ -65,12 +83,18 @@ impl<T: Transport> Shard<T> {
     fn claim(&mut self, id: ConnId, device: &Device) -> bool {
         let presence = &self.node.presence;
         let fingerprint = presence.fingerprint(device.identity.device().as_bytes());
-        let Ok(others) = presence.claim(fingerprint, self.id, id.slot) else { return false };
+        let Ok(others) = presence.claim(fingerprint, self.id, id.slot) else {
+            return false;
+        };
         for (shard, slot) in others {
             let device_id = device.identity.device().into();
             let by = (self.id, id.slot);
-            let replacement =
-                Replacement { device_id, slot, generation: device.generation, by };
+            let replacement = Replacement {
+                device_id,
+                slot,
+                generation: device.generation,
+                by,
+            };
             self.post_replacement(shard, replacement);
         }
         true
@@ -78,7 +102,9 @@ impl<T: Transport> Shard<T> {
 
     fn welcome(&mut self, id: ConnId, now: Now) {
         let connection_id = self.node.connection_id_of(self.id, id).to_string();
-        let Some(device) = self.arena.get(id).and_then(|conn| conn.device()) else { return };
+        let Some(device) = self.arena.get(id).and_then(|conn| conn.device()) else {
+            return;
+        };
         let settings = &self.settings;
         let welcome = Welcome {
             connection_id: &connection_id,
@@ -102,8 +128,15 @@ impl<T: Transport> Shard<T> {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let mut taken = 0;
-        while let Some(conn) = self.arena.get_mut(id).filter(|conn| conn.flags.closing.is_none()) {
-            let decoded = match conn.decoder.decode(&mut bytes[taken..], &settings.frames, now.ms()) {
+        while let Some(conn) = self
+            .arena
+            .get_mut(id)
+            .filter(|conn| conn.flags.closing.is_none())
+        {
+            let decoded = match conn
+                .decoder
+                .decode(&mut bytes[taken..], &settings.frames, now.ms())
+            {
                 Ok(decoded) => decoded,
                 Err(violation) => {
                     self.close(id, violation.reason());
@@ -122,8 +155,11 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_event(&mut self, id: ConnId, event: &Event<'_>, out: &mut Vec<u8>, now: Now) {
-        let pings_per_second_max = u8::try_from(self.settings.limits.pings_per_second).unwrap_or(u8::MAX);
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let pings_per_second_max =
+            u8::try_from(self.settings.limits.pings_per_second).unwrap_or(u8::MAX);
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         let device = match &mut conn.phase {
             Phase::Device(device) => device,
             Phase::Upgrade(upgrade) => {
@@ -167,16 +203,24 @@ impl<T: Transport> Shard<T> {
 
     /// Prolongs a line by a new token of the same device; a bad one is answered, and the old one stands.
     fn refresh(&mut self, id: ConnId, token: &str, out: &mut Vec<u8>, now: Now) {
-        let refreshed = self.settings.authenticator.authenticate(Credential::Token(token), now.wall_ms);
-        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else { return };
+        let refreshed = self
+            .settings
+            .authenticator
+            .authenticate(Credential::Token(token), now.wall_ms);
+        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+            return;
+        };
         match refreshed {
             Ok(new) if new.identity.device() == device.identity.device() => {
                 device.identity = new.identity;
-                device.leaving = device.leaving.filter(|reason| *reason != CloseReason::TokenExpired);
+                device.leaving = device
+                    .leaving
+                    .filter(|reason| *reason != CloseReason::TokenExpired);
                 if device.leaving.is_none() && device.leave_reason != CloseReason::Drain {
                     let (leave, reason) = self.leave_of(new.expires_ms, now);
                     self.arena.set_leave(id.slot, leave);
-                    if let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) {
+                    if let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut())
+                    {
                         device.leave_reason = reason;
                     }
                 }
@@ -192,7 +236,11 @@ impl<T: Transport> Shard<T> {
     /// Appends frames to the outbox, unless its owner does not read what it asked for.
     fn send_bounded(&mut self, id: ConnId, frames: &[u8]) {
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
-        let waiting = self.arena.get(id).and_then(|conn| conn.outbox.as_ref()).map_or(0, |outbox| outbox.len());
+        let waiting = self
+            .arena
+            .get(id)
+            .and_then(|conn| conn.outbox.as_ref())
+            .map_or(0, |outbox| outbox.len());
         if waiting > 0 && waiting + frames.len() > outbox_bytes_max {
             return self.close(id, CloseReason::SlowConsumer);
         }
@@ -202,7 +250,9 @@ impl<T: Transport> Shard<T> {
     /// Whatever arrives shows that the line lives.
     fn heard(&mut self, id: ConnId, now: Now) {
         let random = self.roll();
-        let Some(conn) = self.arena.get(id) else { return };
+        let Some(conn) = self.arena.get(id) else {
+            return;
+        };
         let is_incomplete = conn.decoder.incomplete_since().is_some();
         if conn.device().is_some() {
             let due = self.settings.heartbeat.after_heard(now.tick(), random);

@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 
 use crate::base::time::Now;
-use crate::mailbox::command::{Command, Completion, Mailbox, Outgoing, Post};
+use crate::mailbox::command::{Command, Completion, Mailbox, Post};
 use crate::reactor::acceptor::Acceptor;
 use crate::reactor::api::{ApiContext, Fallback};
 use crate::reactor::node::Node;
@@ -72,13 +72,29 @@ pub struct Parts {
 impl Reactor {
     /// Assembles a reactor on the thread that will run it.
     pub fn new(parts: Parts, acceptor: Acceptor, fallback: Fallback) -> std::io::Result<Self> {
-        let Parts { shard: id, poll, mailbox, posts, node, started, slots_max } = parts;
+        let Parts {
+            shard: id,
+            poll,
+            mailbox,
+            posts,
+            node,
+            started,
+            slots_max,
+        } = parts;
         api::task::enter_shard(id);
         let own_post = posts[usize::from(id.0)].clone();
-        let outgoing = posts.into_iter().map(Outgoing::new).collect();
+        let outgoing = posts.iter().map(Post::batch).collect();
         let context = ApiContext::new(id, Arc::clone(&node), own_post, fallback);
         let registry = poll.registry().try_clone()?;
-        let shard = Shard::new(id, node, registry, outgoing, context, slots_max, rand::random());
+        let shard = Shard::new(
+            id,
+            node,
+            registry,
+            outgoing,
+            context,
+            slots_max,
+            rand::random(),
+        );
         Ok(Self {
             poll,
             mailbox,
@@ -120,10 +136,14 @@ impl Reactor {
 
     /// Blocks until there is something to do.
     fn wait(&mut self, events: &mut Events, now: Now) -> std::io::Result<()> {
-        let has_work = self.shard.has_work() || self.acceptor.has_backlog(now) || !self.mailbox.sleep();
-        let timeout = if has_work { Duration::ZERO } else { self.patience(now) };
+        let has_work =
+            self.shard.has_work() || self.acceptor.has_backlog(now) || !self.mailbox.sleep();
+        let timeout = if has_work {
+            Duration::ZERO
+        } else {
+            self.patience(now)
+        };
         let result = self.poll.poll(events, Some(timeout));
-        self.mailbox.awake();
         match result {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
             result => result,
@@ -139,7 +159,11 @@ impl Reactor {
     }
 
     fn receive_commands(&mut self, now: Now) {
-        self.mailbox.receive(&mut self.commands, &mut self.completions, COMMANDS_PER_ITERATION_MAX);
+        self.mailbox.receive(
+            &mut self.commands,
+            &mut self.completions,
+            COMMANDS_PER_ITERATION_MAX,
+        );
         for completion in self.completions.drain(..) {
             self.shard.handle_completion(completion);
         }
@@ -154,7 +178,7 @@ impl Reactor {
             match event.token() {
                 WAKER => {}
                 token if self.acceptor.owns(token) => self.acceptor.note(token),
-                _ => self.shard.handle_event(event, now),
+                _ => self.shard.handle_readiness(event, now),
             }
         }
         if !self.is_stopping {
@@ -165,9 +189,11 @@ impl Reactor {
 
 impl Shard<TcpStream> {
     /// Takes what the poll says about a connection.
-    fn handle_event(&mut self, event: &Event, now: Now) {
+    fn handle_readiness(&mut self, event: &Event, now: Now) {
         let id = conn_id(event.token());
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         // EPOLLRDHUP comes with the edge of the last data, and never again.
         conn.flags.is_read_closed |= event.is_read_closed();
         if event.is_writable() {
@@ -190,7 +216,9 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     /// Visits the connections whose socket may hold more than they were given time for.
     pub(crate) fn continue_unread(&mut self, now: Now) {
         for _ in 0..self.unread.len() {
-            let Some(id) = self.unread.pop_front() else { break };
+            let Some(id) = self.unread.pop_front() else {
+                break;
+            };
             if let Some(conn) = self.arena.get_mut(id) {
                 conn.flags.is_unread = false;
                 self.handle_readable(id, now);
@@ -226,16 +254,29 @@ struct Clock {
 
 impl Clock {
     fn new(started: Instant) -> Self {
-        Self { started, wall_ms: 0 }
+        Self {
+            started,
+            wall_ms: 0,
+        }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everyone else is handed")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everyone else is handed"
+    )]
     fn read(&mut self) -> Now {
         let us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         // A wall clock that is set back must not make ids and generations step back.
-        self.wall_ms = self.wall_ms.max(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
-        Now { us, wall_ms: self.wall_ms }
+        self.wall_ms = self
+            .wall_ms
+            .max(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+        Now {
+            us,
+            wall_ms: self.wall_ms,
+        }
     }
 }
 

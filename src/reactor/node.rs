@@ -47,7 +47,10 @@ impl Node {
 
     /// The public name of a connection of this run of the node.
     pub fn connection_id(&self, location: Location) -> ConnectionId {
-        ConnectionId { epoch: self.epoch, location }
+        ConnectionId {
+            epoch: self.epoch,
+            location,
+        }
     }
 
     /// The public name of a connection of one shard.

@@ -60,9 +60,21 @@ impl Outbox {
     }
 
     /// Notes that the frame just written to [`Self::tail`] is a message somebody asks after.
-    pub(crate) fn mark(&mut self, message_id: MessageId, ticket: Ticket, wait: Level, submitted_us: u64) {
+    pub(crate) fn mark(
+        &mut self,
+        message_id: MessageId,
+        ticket: Ticket,
+        wait: Level,
+        submitted_us: u64,
+    ) {
         let end = self.taken + self.len() as u64;
-        self.marks.push_back(Mark { message_id, ticket, wait, submitted_us, end });
+        self.marks.push_back(Mark {
+            message_id,
+            ticket,
+            wait,
+            submitted_us,
+            end,
+        });
     }
 
     /// Hands the socket all it takes, in one `send` as a rule.
@@ -103,14 +115,20 @@ impl Outbox {
 
     /// The message the device has acknowledged, if anybody waits for that.
     pub(crate) fn take_unacked(&mut self, message_id: MessageId) -> Option<Mark> {
-        let at = self.unacked.iter().position(|mark| mark.message_id == message_id)?;
+        let at = self
+            .unacked
+            .iter()
+            .position(|mark| mark.message_id == message_id)?;
         Some(self.unacked.swap_remove(at))
     }
 
     /// What is lost when the connection ends: messages that will not be written, and those that will not be
     /// acknowledged.
     pub(crate) fn take_lost(&mut self) -> (VecDeque<Mark>, Vec<Mark>) {
-        (std::mem::take(&mut self.marks), std::mem::take(&mut self.unacked))
+        (
+            std::mem::take(&mut self.marks),
+            std::mem::take(&mut self.unacked),
+        )
     }
 
     /// Drops the bytes that wait.
@@ -131,10 +149,16 @@ impl Outbox {
 
     /// Makes the outbox fit for another connection, keeping a little room so that the next frame allocates nothing.
     pub(crate) fn reset(&mut self) {
-        debug_assert!(self.marks.is_empty() && self.unacked.is_empty(), "somebody waits for a message of this outbox");
+        debug_assert!(
+            self.marks.is_empty() && self.unacked.is_empty(),
+            "somebody waits for a message of this outbox"
+        );
         self.bytes.clear();
         self.bytes.shrink_to(SPARE_BYTES_MAX);
-        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+        *self = Self {
+            bytes: std::mem::take(&mut self.bytes),
+            ..Self::default()
+        };
     }
 
     /// Moves what waits to the front once most of the buffer is behind it, so that a slow reader's outbox stays
@@ -199,12 +223,18 @@ mod tests {
         fn abort(&mut self) {}
     }
 
-    const TICKET: Ticket = Ticket { shard: ShardId(0), waiter: 0, generation: 0 };
+    const TICKET: Ticket = Ticket {
+        shard: ShardId(0),
+        waiter: 0,
+        generation: 0,
+    };
 
     #[test]
     fn a_message_is_written_when_its_last_byte_is_taken() {
-        let mut stream =
-            Trickle { takes: [Io::Ready(4), Io::Blocked, Io::Ready(1), Io::Ready(9)].into(), taken: Vec::new() };
+        let mut stream = Trickle {
+            takes: [Io::Ready(4), Io::Blocked, Io::Ready(1), Io::Ready(9)].into(),
+            taken: Vec::new(),
+        };
         let mut outbox = Outbox::default();
         for (id, frame) in [b"first" as &[u8], b"second"].into_iter().enumerate() {
             outbox.tail().extend_from_slice(frame);
@@ -216,7 +246,9 @@ mod tests {
         assert_eq!(outbox.stalled_since_ms(), Some(7));
 
         assert_eq!(outbox.flush(&mut stream, 8), Flushed::Empty);
-        let written: Vec<_> = std::iter::from_fn(|| outbox.next_written()).map(|mark| mark.message_id.0).collect();
+        let written: Vec<_> = std::iter::from_fn(|| outbox.next_written())
+            .map(|mark| mark.message_id.0)
+            .collect();
         assert_eq!(written, [0, 1]);
         assert_eq!(stream.taken, b"firstsecond");
         assert_eq!((outbox.len(), outbox.stalled_since_ms()), (0, None));
@@ -226,12 +258,18 @@ mod tests {
     fn a_slow_reader_cannot_grow_the_buffer_with_what_it_has_taken() {
         let mut outbox = Outbox::default();
         for _ in 0..1_000 {
-            let mut stream = Trickle { takes: [Io::Ready(100)].into(), taken: Vec::new() };
+            let mut stream = Trickle {
+                takes: [Io::Ready(100)].into(),
+                taken: Vec::new(),
+            };
             outbox.tail().extend_from_slice(&[0; 100]);
             outbox.flush(&mut stream, 0);
         }
         outbox.tail().extend_from_slice(&[1; 100]);
-        let mut stream = Trickle { takes: [Io::Ready(60)].into(), taken: Vec::new() };
+        let mut stream = Trickle {
+            takes: [Io::Ready(60)].into(),
+            taken: Vec::new(),
+        };
         assert_eq!(outbox.flush(&mut stream, 0), Flushed::Blocked);
         assert_eq!((outbox.len(), outbox.bytes.len()), (40, 40));
     }

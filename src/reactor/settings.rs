@@ -9,7 +9,6 @@ use crate::protocol::auth::origin::OriginPolicy;
 use crate::protocol::heartbeat::Heartbeat;
 use crate::ws::frame;
 
-
 /// An immutable snapshot of everything that a reload may change.
 #[derive(Debug)]
 pub struct Settings {

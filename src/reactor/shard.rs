@@ -73,7 +73,15 @@ pub(crate) enum Timer {
 }
 
 impl<T: Transport> Shard<T> {
-    pub(crate) fn new(id: ShardId, node: Arc<Node>, poller: T::Poller, outgoing: Vec<Outgoing>, api: Rc<ApiContext>, slots_max: u32, seed: u64) -> Self {
+    pub(crate) fn new(
+        id: ShardId,
+        node: Arc<Node>,
+        poller: T::Poller,
+        outgoing: Vec<Outgoing>,
+        api: Rc<ApiContext>,
+        slots_max: u32,
+        seed: u64,
+    ) -> Self {
         Self {
             id,
             settings: node.settings.load_full(),
@@ -115,7 +123,9 @@ impl<T: Transport> Shard<T> {
 
     /// The one way out. Takes effect at the end of the iteration; the first reason stands.
     pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
         if conn.flags.closing.is_none() && !matches!(conn.phase, Phase::Closing(_)) {
             conn.flags.closing = Some(reason);
             self.closing.push(id);
@@ -124,8 +134,12 @@ impl<T: Transport> Shard<T> {
 
     /// Sets the wheel to the connection's earliest deadline, unless it is set to that or an earlier one.
     pub(crate) fn arm(&mut self, id: ConnId, now: Now) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
-        let Some((deadline, _)) = conn.deadline(&self.settings) else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Some((deadline, _)) = conn.deadline(&self.settings) else {
+            return;
+        };
         if deadline < conn.armed {
             conn.armed = deadline;
             // A deadline that has passed already still waits for the next tick: timers fire outside of visits.
@@ -147,7 +161,10 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn outbox(&mut self, id: ConnId) -> Option<&mut Outbox> {
         let conn = self.arena.get_mut(id)?;
         let pool = &mut self.outbox_pool;
-        Some(conn.outbox.get_or_insert_with(|| pool.pop().unwrap_or_default()))
+        Some(
+            conn.outbox
+                .get_or_insert_with(|| pool.pop().unwrap_or_default()),
+        )
     }
 
     /// Takes an empty outbox back.
@@ -160,7 +177,9 @@ impl<T: Transport> Shard<T> {
 
     /// Appends finished frames, or bytes of HTTP, to a connection's outbox.
     pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) {
-        let Some(outbox) = self.outbox(id) else { return };
+        let Some(outbox) = self.outbox(id) else {
+            return;
+        };
         outbox.tail().extend_from_slice(bytes);
         self.cells().outbox_bytes.add(bytes.len() as u64);
         self.mark_dirty(id);
@@ -180,7 +199,10 @@ impl<T: Transport> Shard<T> {
     }
 
     pub(crate) fn location(&self, conn: ConnId) -> Location {
-        Location { shard: self.id, conn }
+        Location {
+            shard: self.id,
+            conn,
+        }
     }
 
     /// A random fraction for jitter.
@@ -191,7 +213,9 @@ impl<T: Transport> Shard<T> {
     /// Buries what was closed in this iteration: tells the far end, tells who waits, gives the name free.
     pub(crate) fn bury_closed(&mut self, now: Now) {
         while let Some(id) = self.closing.pop() {
-            let Some(reason) = self.arena.get(id).and_then(|conn| conn.flags.closing) else { continue };
+            let Some(reason) = self.arena.get(id).and_then(|conn| conn.flags.closing) else {
+                continue;
+            };
             self.cells().closed[reason as usize].add(1);
             self.write_last_words(id, reason);
             self.end_phase(id, reason, now);
@@ -203,7 +227,9 @@ impl<T: Transport> Shard<T> {
 
     /// A close frame for a line; the answer of an HTTP refusal is in the outbox already.
     fn write_last_words(&mut self, id: ConnId, reason: CloseReason) {
-        let Some(conn) = self.arena.get(id) else { return };
+        let Some(conn) = self.arena.get(id) else {
+            return;
+        };
         let is_open_line = match &conn.phase {
             Phase::Device(_) => true,
             Phase::Upgrade(upgrade) => upgrade.is_upgraded(),
@@ -220,11 +246,21 @@ impl<T: Transport> Shard<T> {
     /// Undoes what the phase stood for, and leaves the connection in [`Phase::Closing`].
     fn end_phase(&mut self, id: ConnId, reason: CloseReason, now: Now) {
         let close_timeout = self.settings.lifetime.close_timeout;
-        let Some(conn) = self.arena.get_mut(id) else { return };
-        let awaits_end = !matches!(reason, CloseReason::PeerClosed | CloseReason::NetworkError | CloseReason::PongTimeout);
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let awaits_end = !matches!(
+            reason,
+            CloseReason::PeerClosed | CloseReason::NetworkError | CloseReason::PongTimeout
+        );
         let is_device_port = !matches!(conn.phase, Phase::Api(_));
         let deadline = now.tick().after(close_timeout);
-        let closing = Box::new(Closing { deadline, awaits_end, is_finished: false, is_device_port });
+        let closing = Box::new(Closing {
+            deadline,
+            awaits_end,
+            is_finished: false,
+            is_device_port,
+        });
         let ended = std::mem::replace(&mut conn.phase, Phase::Closing(closing));
         conn.decoder = crate::ws::decoder::Decoder::default();
         conn.flags.closing = None;
@@ -232,7 +268,10 @@ impl<T: Transport> Shard<T> {
         self.arena.set_leave(id.slot, Tick::NEVER);
         match ended {
             Phase::Device(device) => {
-                let fingerprint = self.node.presence.fingerprint(device.identity.device().as_bytes());
+                let fingerprint = self
+                    .node
+                    .presence
+                    .fingerprint(device.identity.device().as_bytes());
                 self.node.presence.release(fingerprint, self.id, id.slot);
                 self.cells().lines.sub(1);
                 self.log_close(&device, id, reason, now);
@@ -244,8 +283,10 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Messages that were not written whole did not arrive: whoever waits for them is told so.
-    fn lose_unwritten(&mut self, id: ConnId) {
-        let Some(outbox) = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut()) else { return };
+    pub(crate) fn lose_unwritten(&mut self, id: ConnId) {
+        let Some(outbox) = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut()) else {
+            return;
+        };
         let (unwritten, unacked) = outbox.take_lost();
         self.cells().undelivered.sub(unwritten.len() as u64);
         for mark in unwritten {
@@ -260,8 +301,12 @@ impl<T: Transport> Shard<T> {
     /// Keeps a connection that was closed from this side until its last words are out and the far end has finished,
     /// and drops any other at once.
     fn linger_or_drop(&mut self, id: ConnId, reason: CloseReason, now: Now) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
-        let Phase::Closing(closing) = &conn.phase else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Phase::Closing(closing) = &conn.phase else {
+            return;
+        };
         let is_broken = matches!(reason, CloseReason::NetworkError | CloseReason::PongTimeout);
         let has_words = conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0);
         if is_broken || (!closing.awaits_end && !has_words) {
@@ -278,8 +323,12 @@ impl<T: Transport> Shard<T> {
 
     /// Shuts our side once the last words are out; drops the connection when nothing is left to wait for.
     pub(crate) fn finish_closing(&mut self, id: ConnId) {
-        let Some(conn) = self.arena.get_mut(id) else { return };
-        let Phase::Closing(closing) = &mut conn.phase else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Phase::Closing(closing) = &mut conn.phase else {
+            return;
+        };
         if conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0) {
             return;
         }
@@ -292,7 +341,9 @@ impl<T: Transport> Shard<T> {
 
     /// Frees the slot and the socket.
     pub(crate) fn drop_conn(&mut self, id: ConnId) {
-        let Some(mut conn) = self.arena.remove(id) else { return };
+        let Some(mut conn) = self.arena.remove(id) else {
+            return;
+        };
         if let Some(mut outbox) = conn.outbox.take() {
             self.cells().outbox_bytes.sub(outbox.len() as u64);
             outbox.clear();
@@ -311,8 +362,14 @@ pub(crate) fn token(id: ConnId) -> Token {
 
 /// The connection a token stands for; stale ones miss in the arena.
 pub(crate) fn conn_id(token: Token) -> ConnId {
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the token are the two fields")]
-    ConnId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of the token are the two fields"
+    )]
+    ConnId {
+        slot: token.0 as u32,
+        generation: (token.0 >> 32) as u32,
+    }
 }
 
 /// The name of a dialect on the wire.

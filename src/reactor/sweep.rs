@@ -44,9 +44,14 @@ impl<T: Transport> Shard<T> {
         if self.sweep.cursor >= slots {
             self.sweep.cursor = 0;
         }
-        let end = self.sweep.cursor.saturating_add(slots.div_ceil(SLICES)).min(slots);
+        let end = self
+            .sweep
+            .cursor
+            .saturating_add(slots.div_ceil(SLICES))
+            .min(slots);
         let mut found = std::mem::take(&mut self.sweep.found);
-        self.arena.sweep(self.sweep.cursor..end, now.tick(), &mut found);
+        self.arena
+            .sweep(self.sweep.cursor..end, now.tick(), &mut found);
         self.sweep.cursor = end;
         for id in found.drain(..) {
             self.handle_due(id, now);
@@ -67,7 +72,9 @@ impl<T: Transport> Shard<T> {
     /// Pings a silent line, or gives up one that did not answer.
     fn beat(&mut self, id: ConnId, now: Now) {
         let (heartbeat, random) = (self.settings.heartbeat, self.roll());
-        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else { return };
+        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+            return;
+        };
         match heartbeat.beat(device.is_pong_awaited, now.tick(), random) {
             Beat::Ping(next) => {
                 device.is_pong_awaited = true;
@@ -82,7 +89,9 @@ impl<T: Transport> Shard<T> {
     /// Asks a line to leave, or closes it if it was asked before and has not gone.
     fn part(&mut self, id: ConnId, now: Now) {
         let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
-        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else { return };
+        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+            return;
+        };
         let reason = device.leave_reason;
         // A raw line has no words for it: its planned close comes with its code.
         if device.leaving.is_some() || device.dialect != Dialect::Json {
@@ -101,10 +110,17 @@ impl<T: Transport> Shard<T> {
     /// Spreads go-aways over the time given.
     pub(crate) fn begin_drain(&mut self, spread_ms: u64, now: Now) {
         self.is_draining = true;
-        let lines: Vec<_> = self.arena.iter().filter(|(_, conn)| conn.device().is_some()).map(|(id, _)| id).collect();
+        let lines: Vec<_> = self
+            .arena
+            .iter()
+            .filter(|(_, conn)| conn.device().is_some())
+            .map(|(id, _)| id)
+            .collect();
         for id in lines {
             let delay = fraction(std::time::Duration::from_millis(spread_ms), self.roll());
-            let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else { continue };
+            let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+                continue;
+            };
             if device.leaving.is_none() {
                 device.leave_reason = CloseReason::Drain;
                 let at = now.tick().after(delay);
@@ -116,9 +132,16 @@ impl<T: Transport> Shard<T> {
     /// Takes the drain back for lines that were not asked to leave yet: they live on for another full age.
     pub(crate) fn end_drain(&mut self, now: Now) {
         self.is_draining = false;
-        let lines: Vec<_> = self.arena.iter().filter(|(_, conn)| conn.device().is_some()).map(|(id, _)| id).collect();
+        let lines: Vec<_> = self
+            .arena
+            .iter()
+            .filter(|(_, conn)| conn.device().is_some())
+            .map(|(id, _)| id)
+            .collect();
         for id in lines {
-            let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else { continue };
+            let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+                continue;
+            };
             if device.leaving.is_none() && device.leave_reason == CloseReason::Drain {
                 device.leave_reason = CloseReason::MaxAge;
                 let leave = self.leave_by_age(now.tick());

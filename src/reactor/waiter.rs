@@ -44,7 +44,12 @@ pub(crate) struct Answer {
 impl Waiters {
     /// Makes an empty table that takes so many waiters at once.
     pub(crate) fn new(shard: ShardId, waiters_max: usize) -> Self {
-        Self(Rc::new(RefCell::new(Table { shard, waiters: Slab::new(), generation: 0, waiters_max })))
+        Self(Rc::new(RefCell::new(Table {
+            shard,
+            waiters: Slab::new(),
+            generation: 0,
+            waiters_max,
+        })))
     }
 
     /// Reserves a place for an answer; `None` when the table is full. Dropping the future gives the place back.
@@ -55,15 +60,30 @@ impl Waiters {
         }
         table.generation = table.generation.wrapping_add(1);
         let (shard, generation) = (table.shard, table.generation);
-        let key = table.waiters.insert(Waiter { generation, wait, progress: None, outcome: None, waker: None });
+        let key = table.waiters.insert(Waiter {
+            generation,
+            wait,
+            progress: None,
+            outcome: None,
+            waker: None,
+        });
         let waiter = u32::try_from(key).ok()?;
-        Some(Waiting { waiters: self.clone(), ticket: Ticket { shard, waiter, generation } })
+        Some(Waiting {
+            waiters: self.clone(),
+            ticket: Ticket {
+                shard,
+                waiter,
+                generation,
+            },
+        })
     }
 
     /// Delivers an answer. One for a waiter that has left, or was answered before, is dropped.
     pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome) {
         let mut table = self.0.borrow_mut();
-        let Some(waiter) = table.find(ticket).filter(|waiter| waiter.outcome.is_none()) else { return };
+        let Some(waiter) = table.find(ticket).filter(|waiter| waiter.outcome.is_none()) else {
+            return;
+        };
         if let Outcome::Reached(level, location) = outcome {
             waiter.progress = Some((level, location));
             if level < waiter.wait {
@@ -80,7 +100,10 @@ impl Waiters {
 
     /// Whether the ticket's owner still waits.
     pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
-        self.0.borrow_mut().find(ticket).is_some_and(|waiter| waiter.outcome.is_none())
+        self.0
+            .borrow_mut()
+            .find(ticket)
+            .is_some_and(|waiter| waiter.outcome.is_none())
     }
 
     /// How many wait now.
@@ -91,7 +114,10 @@ impl Waiters {
 
 impl Table {
     fn find(&mut self, ticket: Ticket) -> Option<&mut Waiter> {
-        debug_assert_eq!(ticket.shard, self.shard, "a completion reached the wrong shard");
+        debug_assert_eq!(
+            ticket.shard, self.shard,
+            "a completion reached the wrong shard"
+        );
         let waiter = self.waiters.get_mut(ticket.waiter as usize)?;
         (waiter.generation == ticket.generation).then_some(waiter)
     }
@@ -114,9 +140,14 @@ impl Waiting {
     pub(crate) fn poll_answer(&mut self, waker: &Waker) -> Poll<Answer> {
         let mut table = self.waiters.0.borrow_mut();
         // The place is this future's until it is dropped, so it is always found.
-        let Some(waiter) = table.find(self.ticket) else { return Poll::Pending };
+        let Some(waiter) = table.find(self.ticket) else {
+            return Poll::Pending;
+        };
         match waiter.outcome.take() {
-            Some(outcome) => Poll::Ready(Answer { outcome, progress: waiter.progress }),
+            Some(outcome) => Poll::Ready(Answer {
+                outcome,
+                progress: waiter.progress,
+            }),
             None => {
                 waiter.waker = Some(waker.clone());
                 Poll::Pending
@@ -147,7 +178,13 @@ mod tests {
     use super::*;
     use crate::base::id::ConnId;
 
-    const HERE: Location = Location { shard: ShardId(0), conn: ConnId { slot: 1, generation: 2 } };
+    const HERE: Location = Location {
+        shard: ShardId(0),
+        conn: ConnId {
+            slot: 1,
+            generation: 2,
+        },
+    };
 
     fn poll(waiting: &mut Waiting) -> Poll<Answer> {
         waiting.poll_answer(Waker::noop())
@@ -160,7 +197,10 @@ mod tests {
         waiters.complete(waiting.ticket(), Outcome::Reached(Level::Written, HERE));
         assert!(poll(&mut waiting).is_pending());
         waiters.complete(waiting.ticket(), Outcome::Timeout);
-        let answer = Answer { outcome: Outcome::Timeout, progress: Some((Level::Written, HERE)) };
+        let answer = Answer {
+            outcome: Outcome::Timeout,
+            progress: Some((Level::Written, HERE)),
+        };
         assert_eq!(poll(&mut waiting), Poll::Ready(answer));
     }
 
@@ -172,7 +212,10 @@ mod tests {
         assert_eq!(next.ticket().waiter, ticket.waiter);
         waiters.complete(ticket, Outcome::Offline);
         assert!(poll(&mut next).is_pending());
-        assert!(waiters.open(Level::Written).is_none(), "the table has its bound");
+        assert!(
+            waiters.open(Level::Written).is_none(),
+            "the table has its bound"
+        );
         drop(next);
         assert_eq!(waiters.len(), 0);
     }

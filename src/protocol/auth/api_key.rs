@@ -70,7 +70,11 @@ impl ApiKeys {
     ///
     /// # Errors
     /// [`ApiAuthError`]; which of them tells a caller without a key nothing about the keys.
-    pub fn authorize(&self, header: Option<&str>, role: ApiRole) -> Result<&Arc<str>, ApiAuthError> {
+    pub fn authorize(
+        &self,
+        header: Option<&str>,
+        role: ApiRole,
+    ) -> Result<&Arc<str>, ApiAuthError> {
         if self.keys.is_empty() {
             return Ok(&self.anybody);
         }

@@ -36,7 +36,8 @@ pub(crate) mod task;
 /// The body of an answer that another thread makes.
 pub type RemoteBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// Hands a request to the control plane; the answer comes back through the receiver.
-pub type Fallback = Arc<dyn Fn(Request<Bytes>) -> oneshot::Receiver<Response<RemoteBody>> + Send + Sync>;
+pub type Fallback =
+    Arc<dyn Fn(Request<Bytes>) -> oneshot::Receiver<Response<RemoteBody>> + Send + Sync>;
 
 /// What the API tasks of one shard share with its loop.
 pub(crate) struct ApiContext {
@@ -88,7 +89,9 @@ impl ApiContext {
 
 impl std::fmt::Debug for ApiContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiContext").field("shard", &self.shard).finish_non_exhaustive()
+        f.debug_struct("ApiContext")
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,15 +121,29 @@ impl ApiConn {
     pub(crate) fn new(context: &Rc<ApiContext>, now: Now) -> Self {
         let pipe = Rc::new(RefCell::new(Pipe::default()));
         let stage = Rc::new(Cell::new(Stage::Idle(now.tick())));
-        let task = service::serve(PipeEnd(Rc::clone(&pipe)), Rc::clone(context), Rc::clone(&stage));
-        Self { pipe, task: Box::pin(task), stage, waker: None, is_finished: false }
+        let task = service::serve(
+            PipeEnd(Rc::clone(&pipe)),
+            Rc::clone(context),
+            Rc::clone(&stage),
+        );
+        Self {
+            pipe,
+            task: Box::pin(task),
+            stage,
+            waker: None,
+            is_finished: false,
+        }
     }
 
     pub(crate) fn deadline(&self, api: &section::Api) -> Option<(Tick, CloseReason)> {
         match self.stage.get() {
             Stage::Idle(since) => Some((since.after(api.idle_timeout), CloseReason::Idle)),
-            Stage::Head(since) => Some((since.after(api.head_timeout), CloseReason::HandshakeTimeout)),
-            Stage::Body(since) => Some((since.after(api.body_timeout), CloseReason::HandshakeTimeout)),
+            Stage::Head(since) => {
+                Some((since.after(api.head_timeout), CloseReason::HandshakeTimeout))
+            }
+            Stage::Body(since) => {
+                Some((since.after(api.body_timeout), CloseReason::HandshakeTimeout))
+            }
             Stage::Answering => None,
         }
     }
@@ -154,7 +171,10 @@ impl ApiConn {
         let new_waker = || TaskWaker::new(id, context.shard, context.post.clone());
         let waker = self.waker.get_or_insert_with(new_waker);
         waker.begin_poll();
-        let poll = self.task.as_mut().poll(&mut Context::from_waker(&waker.waker()));
+        let poll = self
+            .task
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker.waker()));
         self.is_finished = poll.is_ready();
         poll
     }
@@ -162,7 +182,9 @@ impl ApiConn {
 
 impl std::fmt::Debug for ApiConn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiConn").field("stage", &self.stage.get()).finish_non_exhaustive()
+        f.debug_struct("ApiConn")
+            .field("stage", &self.stage.get())
+            .finish_non_exhaustive()
     }
 }
 
@@ -196,10 +218,18 @@ impl<T: Transport> Shard<T> {
     fn poll_api_task(&mut self, id: ConnId, now: Now) {
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
         let context = Rc::clone(&self.api);
-        let Some(conn) = self.arena.get_mut(id) else { return };
-        let Phase::Api(api) = &mut conn.phase else { return };
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Phase::Api(api) = &mut conn.phase else {
+            return;
+        };
         // Who does not read its answers gets no more of them; emptying the outbox makes the task ready again.
-        if conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > outbox_bytes_max) {
+        if conn
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| outbox.len() > outbox_bytes_max)
+        {
             return;
         }
         let is_done = api.poll(id, &context).is_ready();

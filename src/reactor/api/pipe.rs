@@ -43,7 +43,11 @@ impl Pipe {
     fn read(&mut self, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let unread = &self.input[self.read..];
         if unread.is_empty() {
-            return if self.input_ended { Poll::Ready(Ok(())) } else { Poll::Pending };
+            return if self.input_ended {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            };
         }
         let n = unread.len().min(buf.remaining());
         buf.put_slice(&unread[..n]);
@@ -58,7 +62,9 @@ impl Pipe {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let n = bytes.len().min(Self::OUTPUT_BYTES_MAX.saturating_sub(self.output.len()));
+        let n = bytes
+            .len()
+            .min(Self::OUTPUT_BYTES_MAX.saturating_sub(self.output.len()));
         if n == 0 && !bytes.is_empty() {
             return Poll::Pending;
         }
@@ -72,13 +78,21 @@ impl Pipe {
 pub(crate) struct PipeEnd(pub(crate) Rc<RefCell<Pipe>>);
 
 impl hyper::rt::Read for PipeEnd {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         self.0.borrow_mut().read(&mut buf)
     }
 }
 
 impl hyper::rt::Write for PipeEnd {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.0.borrow_mut().write(bytes)
     }
 

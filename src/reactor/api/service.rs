@@ -52,17 +52,26 @@ pub(super) async fn serve(io: PipeEnd, context: Rc<ApiContext>, stage: Rc<Cell<S
 }
 
 /// One request's way through: who asks, what for, and what came of it.
-async fn answer(context: &ApiContext, stage: &Cell<Stage>, request: Request<Incoming>) -> Response<ApiBody> {
-    context.node.cells[usize::from(context.shard.0)].api_requests.add(1);
+async fn answer(
+    context: &ApiContext,
+    stage: &Cell<Stage>,
+    request: Request<Incoming>,
+) -> Response<ApiBody> {
+    context.node.cells[usize::from(context.shard.0)]
+        .api_requests
+        .add(1);
     let (mut parts, body) = request.into_parts();
     let request_id = request_id(context, &mut parts);
     let result = match Call::of(&parts.method, parts.uri.path()) {
-        Ok(Call::Send(device_id)) => send(context, stage, &parts, device_id.into_owned(), body).await,
+        Ok(Call::Send(device_id)) => {
+            send(context, stage, &parts, device_id.into_owned(), body).await
+        }
         Ok(Call::Inspect(device_id)) => inspect(context, stage, &parts, &device_id).await,
         Ok(Call::Other) => return hand_over(context, stage, parts, body, &request_id).await,
         Err(refused) => Err(refused),
     };
-    let mut response = result.unwrap_or_else(|(code, cause)| error_response(code, &cause, &request_id));
+    let mut response =
+        result.unwrap_or_else(|(code, cause)| error_response(code, &cause, &request_id));
     put_request_id(&mut response, &request_id);
     response
 }
@@ -81,13 +90,20 @@ async fn send(
     let request = send_request(&parts.headers, parts.uri.query(), &body)?;
     let payload_bytes_max = settings.limits.message_bytes_max.as_usize();
     if request.payload.bytes.len() > payload_bytes_max {
-        let cause = format!("the payload is over limits.message_bytes_max ({payload_bytes_max} bytes)");
+        let cause =
+            format!("the payload is over limits.message_bytes_max ({payload_bytes_max} bytes)");
         return Err((ErrorCode::PayloadTooLarge, cause.into()));
     }
-    let timeout_ms = request.timeout_ms.unwrap_or_else(|| millis(settings.api.timeout_default));
+    let timeout_ms = request
+        .timeout_ms
+        .unwrap_or_else(|| millis(settings.api.timeout_default));
     let timeout_ms = timeout_ms.min(millis(settings.api.timeout_max));
     drop(settings);
-    let bound_to = request.connection_id.as_deref().map(|text| bound_location(context, text)).transpose()?;
+    let bound_to = request
+        .connection_id
+        .as_deref()
+        .map(|text| bound_location(context, text))
+        .transpose()?;
     let waiting = context.waiters.open(request.wait).ok_or(BUSY)?;
     let (message_id, now) = (context.mint(), context.now.get());
     let SendRequest { payload, wait, .. } = request;
@@ -102,7 +118,10 @@ async fn send(
         ticket: waiting.ticket(),
         submitted_us: now.us,
     });
-    context.submissions.borrow_mut().push(Submission::Send(delivery, now.ms() + timeout_ms));
+    context
+        .submissions
+        .borrow_mut()
+        .push(Submission::Send(delivery, now.ms() + timeout_ms));
     let answer = waiting.await;
     let latency_ms = context.now.get().us.saturating_sub(now.us) / 1_000;
     let (level, location) = reached(answer, &message_id.to_string())?;
@@ -114,7 +133,11 @@ async fn send(
         connection_id: context.node.connection_id(location).to_string(),
         latency_ms,
     };
-    let status = if level == Level::Queued { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let status = if level == Level::Queued {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
     Ok(json(status, &result))
 }
 
@@ -127,10 +150,16 @@ async fn inspect(
     authorize(context, parts, ApiRole::Read)?;
     stage.set(Stage::Answering);
     let waiting = context.waiters.open(Level::Queued).ok_or(BUSY)?;
-    let inspection =
-        Box::new(Inspection { device_id: device_id.into(), candidates: Vec::new(), ticket: waiting.ticket() });
+    let inspection = Box::new(Inspection {
+        device_id: device_id.into(),
+        candidates: Vec::new(),
+        ticket: waiting.ticket(),
+    });
     let deadline_ms = context.now.get().ms() + INSPECTION_PATIENCE_MS;
-    context.submissions.borrow_mut().push(Submission::Ask(inspection, deadline_ms));
+    context
+        .submissions
+        .borrow_mut()
+        .push(Submission::Ask(inspection, deadline_ms));
     match waiting.await.outcome {
         Outcome::Found(info) => Ok(json(StatusCode::OK, &info)),
         Outcome::Offline => Err(OFFLINE),
@@ -154,7 +183,11 @@ async fn hand_over(
     stage.set(Stage::Answering);
     let mut response = match (context.fallback)(Request::from_parts(parts, body)).await {
         Ok(response) => response.map(Either::Right),
-        Err(_) => error_response(ErrorCode::Internal, "the control plane dropped the request", request_id),
+        Err(_) => error_response(
+            ErrorCode::Internal,
+            "the control plane dropped the request",
+            request_id,
+        ),
     };
     put_request_id(&mut response, request_id);
     response
@@ -165,29 +198,53 @@ fn reached(answer: Answer, message_id: &str) -> Result<(Level, Location), Refuse
     match answer.outcome {
         Outcome::Reached(level, location) => Ok((level, location)),
         Outcome::Offline => Err(OFFLINE),
-        Outcome::Gone => Err((ErrorCode::ConnectionGone, "the connection named is gone; look the device up again".into())),
-        Outcome::SlowConsumer => {
-            Err((ErrorCode::SlowConsumer, "the device does not read what it is sent; its line is being closed".into()))
-        }
-        Outcome::AckUnsupported => {
-            Err((ErrorCode::AckUnsupported, "a raw line cannot acknowledge; use wait=written".into()))
-        }
+        Outcome::Gone => Err((
+            ErrorCode::ConnectionGone,
+            "the connection named is gone; look the device up again".into(),
+        )),
+        Outcome::SlowConsumer => Err((
+            ErrorCode::SlowConsumer,
+            "the device does not read what it is sent; its line is being closed".into(),
+        )),
+        Outcome::AckUnsupported => Err((
+            ErrorCode::AckUnsupported,
+            "a raw line cannot acknowledge; use wait=written".into(),
+        )),
         Outcome::Timeout => {
             let so_far = answer.progress.map_or("none", |(level, _)| level.word());
-            let cause = format!("message {message_id} did not reach the level in time; reached so far: {so_far}");
+            let cause = format!(
+                "message {message_id} did not reach the level in time; reached so far: {so_far}"
+            );
             Err((ErrorCode::AckTimeout, cause.into()))
         }
         Outcome::Busy | Outcome::Found(_) => Err(BUSY),
     }
 }
 
-fn authorize(context: &ApiContext, parts: &Parts, role: ApiRole) -> Result<std::sync::Arc<str>, Refused> {
-    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+fn authorize(
+    context: &ApiContext,
+    parts: &Parts,
+    role: ApiRole,
+) -> Result<std::sync::Arc<str>, Refused> {
+    let header = parts
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let settings = context.node.settings.load();
-    settings.api_keys.authorize(header, role).cloned().map_err(|error| match error {
-        ApiAuthError::Unauthorized => (ErrorCode::Unauthorized, "send `Authorization: Bearer <api key>`".into()),
-        ApiAuthError::Forbidden => (ErrorCode::Forbidden, "the key lacks the role for this call".into()),
-    })
+    settings
+        .api_keys
+        .authorize(header, role)
+        .cloned()
+        .map_err(|error| match error {
+            ApiAuthError::Unauthorized => (
+                ErrorCode::Unauthorized,
+                "send `Authorization: Bearer <api key>`".into(),
+            ),
+            ApiAuthError::Forbidden => (
+                ErrorCode::Forbidden,
+                "the key lacks the role for this call".into(),
+            ),
+        })
 }
 
 async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
@@ -197,22 +254,34 @@ async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
             let cause = format!("the body is over api.body_bytes_max ({bytes_max} bytes)");
             Err((ErrorCode::PayloadTooLarge, cause.into()))
         }
-        Err(error) => Err((ErrorCode::InvalidBody, format!("the body did not arrive whole: {error}").into())),
+        Err(error) => Err((
+            ErrorCode::InvalidBody,
+            format!("the body did not arrive whole: {error}").into(),
+        )),
     }
 }
 
 /// Where a message is bound to; a connection of another run or node is as gone as one that closed.
 fn bound_location(context: &ApiContext, text: &str) -> Result<Location, Refused> {
-    let id = ConnectionId::parse(text).ok_or((ErrorCode::BadRequest, Cow::from("connection_id is not one of ours")))?;
+    let id = ConnectionId::parse(text).ok_or((
+        ErrorCode::BadRequest,
+        Cow::from("connection_id is not one of ours"),
+    ))?;
     if id.epoch == context.node.epoch {
         return Ok(id.location);
     }
-    Err((ErrorCode::ConnectionGone, "the connection named is gone; look the device up again".into()))
+    Err((
+        ErrorCode::ConnectionGone,
+        "the connection named is gone; look the device up again".into(),
+    ))
 }
 
 /// The caller's `X-Request-Id` if it is an id, else a new one; either way the request carries it on.
 fn request_id(context: &ApiContext, parts: &mut Parts) -> String {
-    let given = parts.headers.get(REQUEST_ID).filter(|id| is_valid_id(id.as_bytes()));
+    let given = parts
+        .headers
+        .get(REQUEST_ID)
+        .filter(|id| is_valid_id(id.as_bytes()));
     if let Some(id) = given.and_then(|id| id.to_str().ok()) {
         return id.to_owned();
     }
@@ -233,10 +302,15 @@ fn error_response(code: ErrorCode, cause: &str, request_id: &str) -> Response<Ap
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, &ErrorBody::new(code, cause, request_id));
     if matches!(code.status(), 429 | 503) {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if code == ErrorCode::Unauthorized {
-        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response.headers_mut().insert(
+            http::header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer"),
+        );
     }
     response
 }
@@ -246,12 +320,20 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response<ApiBody> {
     let body = serde_json::to_vec(body).unwrap_or_default();
     let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-const OFFLINE: Refused = (ErrorCode::DeviceOffline, Cow::Borrowed("the device is not connected to this node"));
-const BUSY: Refused = (ErrorCode::Overloaded, Cow::Borrowed("the node has no room for the request now; try again"));
+const OFFLINE: Refused = (
+    ErrorCode::DeviceOffline,
+    Cow::Borrowed("the device is not connected to this node"),
+);
+const BUSY: Refused = (
+    ErrorCode::Overloaded,
+    Cow::Borrowed("the node has no room for the request now; try again"),
+);
 /// The header that names a request in answers and logs.
 const REQUEST_ID: &str = "x-request-id";
 /// Headers of a request; hyper answers more with 431.

@@ -19,7 +19,12 @@ pub(crate) struct TaskWaker {
 impl TaskWaker {
     /// Makes the waker for a connection of the shard that `post` leads to.
     pub(crate) fn new(conn: ConnId, shard: ShardId, post: Post) -> Arc<Self> {
-        Arc::new(Self { conn, shard, queued: AtomicBool::new(false), post })
+        Arc::new(Self {
+            conn,
+            shard,
+            queued: AtomicBool::new(false),
+            post,
+        })
     }
 
     /// The standard library's view of it.
@@ -58,7 +63,10 @@ impl Wake for TaskWaker {
 
 impl std::fmt::Debug for TaskWaker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskWaker").field("conn", &self.conn).field("shard", &self.shard).finish_non_exhaustive()
+        f.debug_struct("TaskWaker")
+            .field("conn", &self.conn)
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
     }
 }
 
