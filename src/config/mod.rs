@@ -5,9 +5,17 @@
 //! Secrets are named by file (`*_file`) and never enter the tree.
 
 pub mod error;
+mod file;
+pub mod name;
+pub mod render;
 pub mod secret;
 pub mod section;
 pub mod size;
+pub mod source;
+mod validate;
+
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,21 +66,9 @@ impl Config {
         Drain::SECTION,
         Log::SECTION,
     ];
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sections_and_keys_listed_are_those_of_the_tree() {
-        let tree = toml::Table::try_from(Config::default()).unwrap();
-        for (name, table) in &tree {
-            let section = Config::SECTIONS.iter().find(|s| s.name == name).unwrap();
-            for key in table.as_table().unwrap().keys() {
-                assert!(section.keys.iter().any(|k| k.name == key), "{name}.{key}");
-            }
-        }
-        assert_eq!(tree.len(), Config::SECTIONS.len());
+    /// The tree as TOML; keys that are unset are absent.
+    fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).unwrap_or_default()
     }
 }

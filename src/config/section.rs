@@ -107,13 +107,7 @@ section! {
     Auth as "auth" {
         /// "dev": a device names itself (?device_id=tv-1&user_id=ann), on loopback only. "jwt": it brings a signed token.
         mode: AuthMode = AuthMode::Dev,
-        /// Keys that verify tokens, each pinned to one algorithm:
-        ///   [[auth.keys]]
-        ///   kid = "2026-11"               # optional: the token's header names it
-        ///   algorithm = "ES256"           # HS256, RS256, ES256, EdDSA
-        ///   public_key_file = "es256.pem" # for HS256: secret_file
-        keys: Vec<AuthKey> = Vec::new(),
-        /// A file with a JSON Web Key Set whose keys are used besides auth.keys.
+        /// A file with a JSON Web Key Set with keys that verify tokens, besides auth.keys.
         jwks_file: Option<PathBuf> = None,
         /// Accepted values of the `aud` claim. Empty: not checked.
         audience: Vec<String> = Vec::new(),
@@ -127,18 +121,18 @@ section! {
         /// Web pages that may connect: "app.example.com", "https://app.example.com", "http://localhost:3000". Hosts are
         /// compared whole; scheme and port count when given, and no scheme means http or https. Requests without an Origin are no browser's and pass.
         origins: Vec<String> = Vec::new(),
+        /// Keys that verify tokens, each pinned to one algorithm:
+        ///   [[auth.keys]]
+        ///   kid = "2026-11"               # optional: the token's header names it
+        ///   algorithm = "ES256"           # HS256, RS256, ES256, EdDSA
+        ///   public_key_file = "es256.pem" # for HS256: secret_file
+        keys: Vec<AuthKey> = Vec::new(),
     }
 }
 
 section! {
     /// The sending API.
     Api as "api" {
-        /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback.
-        ///   [[api.keys]]
-        ///   name = "billing"
-        ///   key_file = "billing.key"
-        ///   roles = ["send", "read"]      # send, read, admin
-        keys: Vec<ApiKey> = Vec::new(),
         /// Longest request body.
         body_bytes_max: Size = Size::kib(256),
         /// For a request's head to arrive.
@@ -158,6 +152,12 @@ section! {
         timeout_max: Duration = secs(60),
         /// Connections of back ends.
         connections_max: u32 = 10_000,
+        /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback.
+        ///   [[api.keys]]
+        ///   name = "billing"
+        ///   key_file = "billing.key"
+        ///   roles = ["send", "read"]      # send, read, admin
+        keys: Vec<ApiKey> = Vec::new(),
     }
 }
 

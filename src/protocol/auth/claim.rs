@@ -66,8 +66,11 @@ impl Claims {
         let device = device.ok_or(AuthError::BadSubject)?;
         let account = self.user_id.as_deref();
         let account_is_valid = account.is_none_or(|user| is_valid_id(user.as_bytes()));
-        let rights_are_valid =
-            self.may_send_to.len() <= RIGHTS_MAX && self.may_send_to.iter().all(is_valid_pattern);
+        let rights_are_valid = self.may_send_to.len() <= RIGHTS_MAX
+            && self
+                .may_send_to
+                .iter()
+                .all(|pattern| is_valid_pattern(pattern));
         if !(account_is_valid && rights_are_valid && self.labels_are_valid()) {
             return Err(AuthError::BadClaim);
         }
@@ -120,7 +123,7 @@ impl Default for OneOrMany {
 }
 
 /// Ids, or the beginning of ids followed by `*`.
-fn is_valid_pattern(pattern: &String) -> bool {
+fn is_valid_pattern(pattern: &str) -> bool {
     let prefix = pattern.strip_suffix('*');
     prefix == Some("") || is_valid_id(prefix.unwrap_or(pattern).as_bytes())
 }

@@ -78,7 +78,7 @@ impl AllowedOrigin {
         Some(Self {
             scheme: None,
             host: host_of(&plain)?,
-            port: plain.port().or(secure.port()),
+            port: plain.port().or_else(|| secure.port()),
         })
     }
 

@@ -137,7 +137,7 @@ fn algorithm_of(jwk: &Jwk) -> Option<TokenAlgorithm> {
         }
         AlgorithmParameters::OctetKeyPair(_) => (KeyAlgorithm::EdDSA, TokenAlgorithm::EdDSA),
         AlgorithmParameters::OctetKey(_) => (KeyAlgorithm::HS256, TokenAlgorithm::HS256),
-        _ => return None,
+        AlgorithmParameters::EllipticCurve(_) | AlgorithmParameters::Other(_) | _ => return None,
     };
     stated
         .is_none_or(|stated| stated == implied.0)
