@@ -37,6 +37,8 @@ pub enum Command {
     },
     /// Forget the drain: lines that were not asked to leave yet stay.
     Resume,
+    /// Close every line that is left.
+    CloseLines(CloseReason),
     /// Close everything that is left and stop.
     Stop(CloseReason),
 }

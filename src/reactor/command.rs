@@ -6,7 +6,7 @@ use crate::base::time::{Now, Tick};
 use crate::mailbox::command::{Command, Completion, Listing, Outcome};
 use crate::net::stream::Transport;
 use crate::protocol::device::Device;
-use crate::reactor::conn::Phase;
+use crate::reactor::conn::{Conn, Phase};
 use crate::reactor::shard::{Shard, Timer, dialect_name};
 use crate::wire::api::{ConnectionInfo, DeviceInfo};
 
@@ -31,7 +31,8 @@ impl<T: Transport> Shard<T> {
             Command::Reload => self.settings = self.node.settings.load_full(),
             Command::Drain { spread_ms } => self.begin_drain(spread_ms, now),
             Command::Resume => self.end_drain(now),
-            Command::Stop(reason) => self.close_all(reason),
+            Command::CloseLines(reason) => self.close_all(|conn| conn.device().is_some(), reason),
+            Command::Stop(reason) => self.close_all(|_| true, reason),
         }
     }
 
@@ -44,9 +45,14 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Closes every connection that is not closing already.
-    fn close_all(&mut self, reason: CloseReason) {
-        let ids: Vec<_> = self.arena.iter().map(|(id, _)| id).collect();
+    /// Closes every connection of a kind that is not closing already.
+    fn close_all(&mut self, is_meant: impl Fn(&Conn<T>) -> bool, reason: CloseReason) {
+        let ids: Vec<_> = self
+            .arena
+            .iter()
+            .filter(|(_, conn)| is_meant(conn))
+            .map(|(id, _)| id)
+            .collect();
         for id in ids {
             self.close(id, reason);
         }

@@ -30,18 +30,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Takes a place for a device's socket; `false` when the node is full.
-    pub(crate) fn admit(&self, sockets_max: u32) -> bool {
-        // Relaxed: the number guards nothing but itself. Giving back what was too much keeps it exact.
-        if self.sockets.fetch_add(1, Ordering::Relaxed) < sockets_max {
-            return true;
-        }
-        self.dismiss();
-        false
-    }
-
-    /// Gives a place back.
+    /// Gives back the place of a device's socket.
     pub(crate) fn dismiss(&self) {
+        // Relaxed, as where the place is taken: the number guards nothing but itself.
         self.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 

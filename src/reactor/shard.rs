@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mio::Token;
 use rand::rngs::SmallRng;
@@ -385,5 +384,3 @@ pub(crate) fn dialect_name(dialect: Dialect) -> &'static str {
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Spare outboxes of a shard, each with at most 4 KiB: a burst of pushes allocates nothing.
 const OUTBOX_POOL_MAX: usize = 32;
-/// How long the far end of a refused request has to read the answer.
-pub(crate) const REFUSAL_LINGER: Duration = Duration::from_secs(2);
