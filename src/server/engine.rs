@@ -261,22 +261,7 @@ impl Gate {
             };
             let socket = probed
                 .and_then(|()| listener::bind(addr, self.options))
-                .map_err(|source| {
-                    let hint = match source.kind() {
-                        io::ErrorKind::AddrInUse => {
-                            "another process listens there; stop it, or choose another port"
-                        }
-                        io::ErrorKind::AddrNotAvailable => "this host has no such address",
-                        io::ErrorKind::PermissionDenied => {
-                            "ports below 1024 need CAP_NET_BIND_SERVICE"
-                        }
-                        _ => "choose another address",
-                    };
-                    StartError::System {
-                        step: format!("listening on {addr} ({key}): {hint}"),
-                        source,
-                    }
-                })?;
+                .map_err(|source| StartError::listening(addr, key, source))?;
             listeners.push((port, socket));
         }
         Ok(listeners)
