@@ -132,7 +132,7 @@ fn check_request_line(line: &[u8]) -> Result<(), BadHead> {
 }
 
 fn names_http(line: &[u8]) -> bool {
-    let version = line.rsplit(|&b| b == b' ').next();
+    let version = line.split(|&b| b == b' ').nth(2);
     version.is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 
