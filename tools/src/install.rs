@@ -14,15 +14,16 @@ const CARGO_SUBCOMMANDS: &[(&str, &str)] = &[("cargo-deny", "0.20.2"), ("cargo-f
 /// The last one that makes an environment of Python 2.7.
 const VIRTUALENV: &str = "virtualenv==20.15.1";
 const AUTOBAHN: &str = "autobahntestsuite==25.10.1";
-const PYTHON_CLIENT: &str = "websockets==16.0";
+const PYTHON_CLIENT: (&str, &str) = ("websockets", "17.4");
 
 /// Installs a cargo subcommand; [`Workspace::cargo`] finds it.
 pub(crate) fn cargo_subcommand(workspace: &Workspace, name: &str, log: &mut Log) -> Result<()> {
-    if workspace.tools().join("bin").join(name).exists() {
-        return Ok(());
-    }
     let listed = CARGO_SUBCOMMANDS.iter().find(|(n, _)| *n == name);
     let (_, version) = listed.context("not a subcommand we install")?;
+    let installed = std::fs::read_to_string(workspace.tools().join(".crates.toml"));
+    if installed.is_ok_and(|list| list.contains(&format!("{name} {version} "))) {
+        return Ok(());
+    }
     let mut command =
         workspace.cargo(&["install", "--locked", name, "--version", version, "--root"]);
     log.run(command.arg(workspace.tools()))?
@@ -87,16 +88,15 @@ fn answers(program: &str) -> bool {
 /// The directory of the Python packages the scripts need, for `PYTHONPATH`.
 pub(crate) fn python_packages(workspace: &Workspace, log: &mut Log) -> Result<PathBuf> {
     let directory = workspace.tools().join("python");
-    if !directory.join("websockets").is_dir() {
+    let (name, version) = PYTHON_CLIENT;
+    if !directory
+        .join(format!("{name}-{version}.dist-info"))
+        .is_dir()
+    {
         let mut command = Command::new("python3");
-        command.args([
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--target",
-        ]);
-        log.run(command.arg(&directory).arg(PYTHON_CLIENT))?
+        command.args(["-m", "pip", "install", "--upgrade", "--target"]);
+        command.arg(&directory).arg(format!("{name}=={version}"));
+        log.run(&mut command)?
             .expect_success("pip cannot install the Python client")?;
     }
     Ok(directory)
@@ -109,15 +109,15 @@ pub(crate) fn node_scripts(workspace: &Workspace, log: &mut Log) -> Result<PathB
     for entry in std::fs::read_dir(workspace.tools_source("interop"))? {
         let path = entry?.path();
         let name = path.file_name().context("a file has a name")?;
-        // The lock file comes last, and only after the packages it names: it is the sign that they are complete.
         if path.is_file() && name != "package-lock.json" {
             std::fs::copy(&path, directory.join(name))?;
         }
     }
     let lock = std::fs::read(workspace.tools_source("interop/package-lock.json"))?;
     let copy = directory.join("package-lock.json");
-    let is_complete =
-        directory.join("node_modules").is_dir() && std::fs::read(&copy).is_ok_and(|l| l == lock);
+    // npm writes its own lock file into node_modules when everything is there.
+    let is_complete = directory.join("node_modules/.package-lock.json").is_file()
+        && std::fs::read(&copy).is_ok_and(|l| l == lock);
     if !is_complete {
         std::fs::write(&copy, lock)?;
         let mut command = Command::new("npm");
@@ -131,13 +131,18 @@ pub(crate) fn node_scripts(workspace: &Workspace, log: &mut Log) -> Result<PathB
 }
 
 /// Chromium, or `None`; installed by apt only where `CI` asks for everything, because it is heavy.
-pub(crate) fn chromium(log: &mut Log) -> Result<Option<&'static str>> {
-    const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-    let found = || NAMES.into_iter().find(|name| answers(name));
-    if found().is_none() && std::env::var_os("CI").is_some() {
+pub(crate) fn chromium(log: &mut Log) -> Result<Option<PathBuf>> {
+    if find_chromium().is_none() && std::env::var_os("CI").is_some() {
         let mut command = Command::new("apt-get");
         command.args(["install", "--yes", "--no-install-recommends", "chromium"]);
         log.run(command.env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
-    Ok(found())
+    Ok(find_chromium())
+}
+
+fn find_chromium() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let mut candidates = std::env::split_paths(&path).flat_map(|d| names.map(|name| d.join(name)));
+    candidates.find(|c| c.is_file())
 }

@@ -33,10 +33,10 @@ pub(crate) fn run(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
     let scripts = install::node_scripts(workspace, log)?;
     let mut python = Command::new("python3");
     python
-        .arg(workspace.tools_source("interop/websockets.py"))
+        .arg(workspace.tools_source("interop/python_websockets.py"))
         .env("PYTHONPATH", packages);
     let mut node = Command::new("node");
-    node.arg(scripts.join("ws.mjs"));
+    node.arg(scripts.join("node_ws.mjs"));
     with_server(workspace, log, &mut [python, node])
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn run_browser(workspace: &Workspace, log: &mut Log) -> Result<Outcom
     let scripts = install::node_scripts(workspace, log)?;
     browser
         .arg(scripts.join("browser.mjs"))
-        .env("CHROMIUM", chromium);
+        .env("CHROMIUM_PATH", chromium);
     with_server(workspace, log, &mut [browser])
 }
 

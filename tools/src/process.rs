@@ -92,12 +92,22 @@ impl Log {
         })
     }
 
-    /// The last lines of it.
-    pub(crate) fn tail(&self, lines_max: usize) -> String {
+    /// Where it tells what went wrong: from the first line that says so, or else its last lines.
+    pub(crate) fn excerpt(&self, lines_max: usize) -> String {
         let content = std::fs::read(&self.path).unwrap_or_default();
         let content = String::from_utf8_lossy(&content);
         let lines: Vec<_> = content.lines().collect();
-        lines[lines.len().saturating_sub(lines_max)..].join("\n")
+        let says_so = |l: &&str| {
+            l.starts_with("error") || l.starts_with("failures:") || l.starts_with("not ok")
+        };
+        let begin = lines.iter().position(says_so);
+        let begin = begin.unwrap_or_else(|| lines.len().saturating_sub(lines_max));
+        lines[begin..]
+            .iter()
+            .take(lines_max)
+            .copied()
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     fn note(&mut self, command: &Command) -> Result<u64> {
@@ -234,7 +244,15 @@ mod tests {
             .unwrap();
         assert!(!finished.is_success);
         assert_eq!(finished.output, "out\nerr\n");
-        assert!(log.tail(10).contains("before"));
+        assert!(log.excerpt(10).contains("before"));
+    }
+
+    #[test]
+    fn an_excerpt_begins_where_something_went_wrong() {
+        let (_directory, mut log) = log();
+        let script = "echo fine; echo failures:; echo why; echo; seq 100";
+        log.run(&mut shell(script)).unwrap();
+        assert!(log.excerpt(3).starts_with("failures:\nwhy"));
     }
 
     #[test]
@@ -258,7 +276,9 @@ mod tests {
         let server = Server::start(&mut shell("sleep 600 & echo $!; wait"), &mut log).unwrap();
         let grandchild = PathBuf::from(format!("/proc/{}/stat", server.ready));
         drop(server);
-        let is_alive = std::fs::read_to_string(grandchild).is_ok_and(|stat| !stat.contains(") Z "));
-        assert!(!is_alive);
+        // The kernel ends it a moment after the signal was sent.
+        let is_gone =
+            || std::fs::read_to_string(&grandchild).map_or(true, |stat| stat.contains(") Z "));
+        assert!((0..1_000_000).any(|_| is_gone()));
     }
 }

@@ -217,6 +217,12 @@ fn count_tests(output: &str) -> Outcome {
         outcome.failed += count("failed");
         outcome.skipped += count("ignored");
     }
+    let failed = output
+        .lines()
+        .filter_map(|l| l.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    outcome
+        .remarks
+        .extend(failed.map(|name| format!("{name} failed")));
     outcome
 }
 
@@ -321,13 +327,14 @@ mod tests {
 
     #[test]
     fn test_results_are_summed() {
-        let output = "running 3 tests\ntest result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n\
+        let output = "running 3 tests\ntest a::b ... FAILED\ntest result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n\
                       test result: ok. 40 passed; 0 failed; 2 ignored; 0 measured; 7 filtered out; finished in 0.03s\n";
         let outcome = count_tests(output);
         assert_eq!(
             (outcome.passed, outcome.failed, outcome.skipped),
             (42, 1, 2)
         );
+        assert_eq!(outcome.remarks, ["a::b failed"]);
     }
 
     #[test]

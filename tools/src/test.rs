@@ -96,7 +96,7 @@ fn run_stage(stage: Stage, workspace: &Workspace) -> Result<Outcome> {
     if outcome.failed > 0 {
         println!(
             "{}\n    … {}",
-            log.tail(LOG_LINES_SHOWN_MAX),
+            log.excerpt(LOG_LINES_SHOWN_MAX),
             log.path.display()
         );
     }
