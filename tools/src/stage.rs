@@ -92,7 +92,7 @@ impl Outcome {
 }
 
 /// Compiled into the lock-free structures by the loom stage.
-const LOOM_CFG: &str = "--cfg loom";
+const LOOM_CFG: &str = "--cfg tautline_loom";
 const SIM_SEEDS: &str = "200";
 const FUZZ_SECONDS_PER_TARGET: u32 = 10;
 /// The same packages and features in every stage, so that nothing is compiled twice.

@@ -93,12 +93,9 @@ fn run_stage(stage: Stage, workspace: &Workspace) -> Result<Outcome> {
         println!("    {remark}");
         *remark = format!("{}: {remark}", name(stage));
     }
-    if outcome.failed > 0 {
-        println!(
-            "{}\n    … {}",
-            log.excerpt(LOG_LINES_SHOWN_MAX),
-            log.path.display()
-        );
+    let excerpt = log.excerpt(LOG_LINES_SHOWN_MAX);
+    if outcome.failed > 0 && !excerpt.is_empty() {
+        println!("{excerpt}\n    … {}", log.path.display());
     }
     Ok(outcome)
 }

@@ -18,7 +18,7 @@ const BANNED: &[Banned] = &[
     banned(
         "client",
         "device",
-        &["api", "client", "loadtest", "ops", "tests", "tools"],
+        &["api", "cli", "client", "loadtest", "ops", "tests", "tools"],
     ),
     banned("tenant", "account", &[]),
     banned("customer", "account", &[]),
@@ -72,7 +72,19 @@ const REASON: &str =
     "one word per thing, in code, documents, metrics and logs (CONTRIBUTING.md, words)";
 
 /// First words that say nothing about what a function does.
-const EMPTY_VERBS: &[&str] = &["get", "do", "process"];
+const EMPTY_VERBS: &[Banned] = &[
+    banned("get", "what it gives", &[]),
+    banned("do", "what it does", &[]),
+    // Elsewhere it is the noun: the CPU time of a process.
+    banned(
+        "process",
+        "what it does",
+        &["loadtest", "ops", "server", "tools"],
+    ),
+];
+
+/// The standard library's own, for containers.
+const ACCESSORS: &[&str] = &["get", "get_mut", "get_ref"];
 
 const VERB_REASON: &str =
     "a question is a plain noun, an action says what it does (CONTRIBUTING.md, words)";
@@ -83,25 +95,37 @@ const DEFINING: &[&str] = &[
 
 /// Reports every definition that is named by a banned word.
 pub(crate) fn check(source: &Source) -> Vec<Violation> {
-    let mut violations = Vec::new();
-    for (keyword, name) in definitions(&source.tokens) {
-        let words = words(&name.text);
-        let hits = BANNED
-            .iter()
-            .filter(|b| b.is_in(&words) && !b.is_fine(source));
-        violations.extend(hits.map(|b| {
-            let message = format!(
-                "{keyword} {}: for \"{}\" say {}",
-                name.text, b.word, b.instead
-            );
-            source.violation(name.line, message, REASON)
-        }));
-        if keyword == "fn" && words.len() > 1 && EMPTY_VERBS.contains(&words[0].as_str()) {
-            let message = format!("fn {} begins with {}_", name.text, words[0]);
-            violations.push(source.violation(name.line, message, VERB_REASON));
-        }
+    // The modules that lib.rs names are looked at by the layer rule.
+    if source.module.is_empty() {
+        return Vec::new();
     }
-    violations
+    let named = definitions(&source.tokens);
+    named
+        .flat_map(|(keyword, name)| check_name(keyword, name, source))
+        .collect()
+}
+
+fn check_name(keyword: &str, name: &Token, source: &Source) -> Vec<Violation> {
+    let words = words(&name.text);
+    let is_action = keyword == "fn" && words.len() > 1 && !ACCESSORS.contains(&name.text.as_str());
+    let verb = words.get(..1).filter(|_| is_action).unwrap_or_default();
+    let banned = BANNED
+        .iter()
+        .filter(|b| b.is_in(&words))
+        .map(|b| (b, REASON));
+    let empty = EMPTY_VERBS
+        .iter()
+        .filter(|b| b.is_in(verb))
+        .map(|b| (b, VERB_REASON));
+    let hits = banned.chain(empty).filter(|(b, _)| !b.is_fine(source));
+    let report = |(hit, reason): (&Banned, _)| {
+        let message = format!(
+            "{keyword} {}: for \"{}\" say {}",
+            name.text, hit.word, hit.instead
+        );
+        source.violation(name.line, message, reason)
+    };
+    hits.map(report).collect()
 }
 
 /// Each name that is given, with the keyword that gives it.
@@ -209,6 +233,12 @@ mod tests {
                 "{name}"
             );
         }
-        assert!(messages("src/ws/mod.rs", "fn get() {} fn donate_id() {}").is_empty());
+        assert!(
+            messages(
+                "src/ws/mod.rs",
+                "fn get() {} fn get_mut() {} fn donate_id() {}"
+            )
+            .is_empty()
+        );
     }
 }

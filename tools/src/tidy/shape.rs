@@ -1,7 +1,7 @@
 //! The shape of a source: its length, its name, the words it begins with, one path per type.
 
-use super::Violation;
 use super::source::Source;
+use super::{Violation, vendor};
 
 const LINES_MAX: usize = 600;
 const LINES_REASON: &str =
@@ -17,7 +17,7 @@ const DOC_REASON: &str =
     "documents stand where the reader stands: what this is, who calls it, what never happens in it";
 const DOC_LINES_MAX: usize = 15;
 
-const REEXPORT_REASON: &str = "one path per type: only lib.rs re-exports";
+const REEXPORT_REASON: &str = "one path for each of our types: only lib.rs re-exports";
 
 /// Reports files that are too long, unnamed, silent about themselves, or re-export.
 pub(crate) fn check(source: &Source) -> Vec<Violation> {
@@ -65,20 +65,12 @@ fn check_reexports(source: &Source) -> Vec<Violation> {
     if source.path.ends_with("lib.rs") {
         return Vec::new();
     }
-    let uses = source
-        .tokens
-        .iter()
-        .enumerate()
-        .filter(|(_, t)| t.text == "use");
-    let public = uses.filter(|&(at, _)| {
-        let before = source.tokens[..at].iter().rev().map(|t| t.text.as_str());
-        let visibility = ["pub", ")"];
-        before.take(1).any(|t| visibility.contains(&t))
+    let reexports = source.tokens.windows(3).filter(|t| {
+        let is_public = matches!(t[0].text.as_str(), "pub" | ")");
+        is_public && t[1].text == "use" && !vendor::is_foreign(&t[2].text)
     });
-    let report = |t: &super::source::Token| {
-        source.violation(t.line, "re-exports".to_owned(), REEXPORT_REASON)
-    };
-    public.map(|(_, token)| report(token)).collect()
+    let report = |line| source.violation(line, "re-exports".to_owned(), REEXPORT_REASON);
+    reexports.map(|t| report(t[1].line)).collect()
 }
 
 #[cfg(test)]
@@ -134,6 +126,7 @@ mod tests {
             1
         );
         assert!(messages("src/lib.rs", "//! Doc.\npub use ws::Frame;").is_empty());
+        assert!(messages("src/ws/mod.rs", "//! Doc.\npub(super) use loom::thread;").is_empty());
         assert!(messages("src/ws/mod.rs", "//! Doc.\nmod frame;\nuse frame::Frame;").is_empty());
     }
 }

@@ -81,13 +81,15 @@ const OWNERS: &[Owner] = &[
     ),
     owner(
         "nix",
-        &["net", "server", "ops"],
-        "system calls on sockets; signals and limits of the process",
+        &["net", "server", "ops", "config"],
+        "system calls on sockets; signals, limits and the host's name in the control plane",
     ),
     owner(
         "parking_lot",
-        &["server", "api", "ops", "client", "config", "metrics"],
-        "locks belong to the control plane",
+        &[
+            "server", "api", "ops", "client", "config", "metrics", "mailbox",
+        ],
+        "locks belong to the control plane, and to the hand-over of a mailbox",
     ),
     owner(
         "prometheus_client",
@@ -177,6 +179,12 @@ pub(crate) fn check(source: &Source) -> Vec<Violation> {
         .iter()
         .filter_map(|path| trespass(path, source))
         .collect()
+}
+
+/// Whether a path that begins so leads out of this project.
+pub(crate) fn is_foreign(first_segment: &str) -> bool {
+    let is_standard = ["std", "core", "alloc"].contains(&first_segment);
+    is_standard || OWNERS.iter().any(|o| o.vendor == first_segment)
 }
 
 fn trespass(path: &UsePath, source: &Source) -> Option<Violation> {
