@@ -49,7 +49,7 @@ pub(crate) struct LineArg {
     /// How long a line may take to open
     #[arg(long, value_parser = humantime::parse_duration, default_value = "20s")]
     pub(crate) open_timeout: Duration,
-    /// Address to connect from; several take turns [default: on loopback one of 127/8 for each thread]
+    /// Address to connect from; several take turns [default: on loopback as many of 127/8 as it takes]
     #[arg(long, value_name = "IP")]
     pub(crate) source: Vec<IpAddr>,
     /// Path of a line; {device} and {account} are filled in

@@ -15,13 +15,8 @@ pub(crate) fn lines_per_thread() -> io::Result<u32> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     let room = hard.saturating_sub(RESERVE).max(hard / 2);
-    Ok(u32::try_from(room)
-        .unwrap_or(u32::MAX)
-        .min(ADDRESS_PAIR_LINES_MAX))
+    Ok(u32::try_from(room).unwrap_or(u32::MAX))
 }
-
-/// Above this many lines from one source to one destination address, `connect` searches long for a free port.
-pub(crate) const ADDRESS_PAIR_LINES_MAX: u32 = 28_000;
 
 /// Gives the calling thread its own descriptor table. Call it before the thread opens anything; nothing it opens
 /// afterwards may be used, dropped or woken by another thread.

@@ -37,6 +37,7 @@ use crate::scenario::push::{self, PushArg};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 enum Command {
+    #[command(mut_arg("ramp", |arg| arg.visible_alias("rate")))]
     Idle(IdleArg),
     Push(PushArg),
 }

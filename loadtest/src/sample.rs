@@ -1,18 +1,19 @@
-//! What the kernel says about a process and about itself, read from `/proc`.
+//! What the kernel says about a process and about itself, mostly through `/proc`.
 
 use std::fs;
 use std::io;
 use std::ops::Sub;
 use std::time::Duration;
 
-use nix::unistd::{SysconfVar, sysconf};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
 /// A process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProcessSample {
-    /// CPU time of all live threads, user and kernel, to the nanosecond: it only covers their own time, which is what
-    /// counts where server and generator share the cores.
+    /// CPU time of all threads so far, ended ones included, to the nanosecond: what counts where server and
+    /// generator share the cores.
     pub(crate) cpu: Duration,
     /// Resident bytes.
     pub(crate) rss: u64,
@@ -57,7 +58,7 @@ impl ProcessSample {
     pub(crate) fn read(pid: u32) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         Ok(Self {
-            cpu: threads_cpu(pid)?,
+            cpu: process_cpu(pid)?,
             rss: kib_field(&status, "VmRSS:"),
             rss_anon: kib_field(&status, "RssAnon:"),
             rss_peak: kib_field(&status, "VmHWM:"),
@@ -97,28 +98,13 @@ impl KernelSample {
 }
 
 /// CPU time of the calling thread.
-pub(crate) fn thread_cpu() -> Duration {
-    fs::read_to_string("/proc/thread-self/schedstat")
-        .map(|text| schedstat_cpu(&text))
-        .unwrap_or_default()
+pub(crate) fn thread_cpu() -> io::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-/// A thread may end while it is read; its time is then gone from the sum.
-fn threads_cpu(pid: u32) -> io::Result<Duration> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
-    Ok(threads
-        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok())
-        .map(|text| schedstat_cpu(&text))
-        .sum())
-}
-
-/// The first number of a `schedstat` line: nanoseconds on a CPU.
-fn schedstat_cpu(text: &str) -> Duration {
-    let ns = text
-        .split_ascii_whitespace()
-        .next()
-        .and_then(|n| n.parse().ok());
-    Duration::from_nanos(ns.unwrap_or(0))
+fn process_cpu(pid: u32) -> io::Result<Duration> {
+    let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
+    Ok(clock_gettime(clock_getcpuclockid(pid)?)?.into())
 }
 
 /// A `Name:   123 kB` line, in bytes; 0 when it is missing.
@@ -154,15 +140,6 @@ mod tests {
         assert_eq!(kib_field(status, "VmRSS:"), 111 * 1024);
         assert_eq!(kib_field(status, "RssAnon:"), 96 * 1024);
         assert_eq!(kib_field(status, "Slab:"), 0);
-    }
-
-    #[test]
-    fn schedstat_counts_nanoseconds() {
-        assert_eq!(
-            schedstat_cpu("1234567890 55 3\n"),
-            Duration::from_nanos(1_234_567_890)
-        );
-        assert_eq!(schedstat_cpu(""), Duration::ZERO);
     }
 
     #[test]

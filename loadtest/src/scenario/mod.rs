@@ -298,7 +298,7 @@ fn open_node(server: &ServerArg, lines: &LineArg, screen: &Screen) -> Result<Nod
 fn swarm_plan(node: &Node, lines: &LineArg, dialect: Dialect) -> io::Result<SwarmPlan> {
     let thread_lines_max = descriptor::lines_per_thread()?;
     let sources = if lines.source.is_empty() && node.is_loopback() {
-        loopback_sources(lines.connections, thread_lines_max)
+        loopback_sources(lines.connections)
     } else {
         lines.source.clone()
     };

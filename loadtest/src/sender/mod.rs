@@ -167,14 +167,14 @@ impl SenderThread {
     }
 
     fn run(mut self) -> io::Result<Book> {
-        let cpu = sample::thread_cpu();
+        let cpu = sample::thread_cpu()?;
         let mut events = Events::with_capacity(EVENTS_PER_ITERATION_MAX);
         while self.is_sending() {
             self.take_arrivals();
             (0..self.connections.len()).for_each(|index| self.send_on(index));
             self.poll_once(&mut events, true)?;
         }
-        let spent = sample::thread_cpu().saturating_sub(cpu);
+        let spent = sample::thread_cpu()?.saturating_sub(cpu);
         self.book.busy = spent.as_secs_f64() / (self.clock.now() - self.start).as_secs_f64();
         self.collect_answers(&mut events)?;
         Ok(self.book)

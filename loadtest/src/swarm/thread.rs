@@ -22,7 +22,7 @@ use crate::oracle::mark::Mark;
 use crate::swarm::line::{Failure, Found, Line, OpenLine, Upgrade};
 use crate::swarm::ramp::{Ramp, Share, Step};
 use crate::swarm::tally::Tally;
-use crate::swarm::{Catch, Cut, Order, SwarmPlan, sum};
+use crate::swarm::{Catch, Cut, Order, SOURCE_LINES, SwarmPlan, sum};
 
 /// The state of a thread; made on it and never moved off it.
 pub(super) struct SwarmThread {
@@ -149,7 +149,7 @@ impl SwarmThread {
     fn connect(&self, id: LineId, intended: Duration) -> Result<Upgrade, Failure> {
         let target = id.0 as usize % self.plan.targets.len();
         let stream = self
-            .socket(self.plan.targets[target])
+            .socket(id, self.plan.targets[target])
             .map_err(|e| Failure::socket(&e))?;
         let request = |out: &mut Vec<u8>, key: &str| {
             self.plan
@@ -171,7 +171,7 @@ impl SwarmThread {
         Ok(upgrade)
     }
 
-    fn socket(&self, target: SocketAddr) -> io::Result<TcpStream> {
+    fn socket(&self, id: LineId, target: SocketAddr) -> io::Result<TcpStream> {
         let socket = Socket::new(
             Domain::for_address(target),
             Type::STREAM.nonblocking(),
@@ -179,7 +179,8 @@ impl SwarmThread {
         )?;
         let sources = &self.plan.sources;
         if !sources.is_empty() {
-            let source = SocketAddr::new(sources[self.index % sources.len()], 0);
+            let turn = (id.0 / SOURCE_LINES) as usize % sources.len();
+            let source = SocketAddr::new(sources[turn], 0);
             // The port is chosen at connect, so that it is only taken for this pair of addresses.
             setsockopt(&socket, IpBindAddressNoPort, &true)?;
             socket.bind(&source.into())?;
