@@ -119,7 +119,8 @@ section! {
         /// A cookie that may carry the token of a browser. Needs auth.origins.
         cookie: Option<String> = None,
         /// Web pages that may connect: "app.example.com", "https://app.example.com", "http://localhost:3000". Hosts are
-        /// compared whole; scheme and port count when given, and no scheme means http or https. Requests without an Origin are no browser's and pass.
+        /// compared whole; scheme and port count when given, and no scheme means http or https. A request without an
+        /// Origin comes from no browser and passes.
         origins: Vec<String> = Vec::new(),
         /// Keys that verify tokens, each pinned to one algorithm:
         ///   [[auth.keys]]
