@@ -236,3 +236,72 @@ fn sleep(wait: Duration) {
 }
 
 const GOAWAY_WAIT_MS_MAX: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use tungstenite::handshake::server::{Request, Response};
+    use tungstenite::{WebSocket, accept_hdr};
+
+    use super::*;
+
+    #[expect(
+        clippy::result_large_err,
+        reason = "the shape of the library's callback"
+    )]
+    fn accept(node: &TcpListener) -> WebSocket<TcpStream> {
+        let respond = |_: &Request, mut response: Response| {
+            let protocol = "tautline.v1.json".parse().unwrap();
+            response
+                .headers_mut()
+                .insert("sec-websocket-protocol", protocol);
+            Ok(response)
+        };
+        accept_hdr(node.accept().unwrap().0, respond).unwrap()
+    }
+
+    #[test]
+    fn on_a_go_away_the_new_line_comes_first_and_nothing_is_lost() {
+        let node = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}/ws", node.local_addr().unwrap());
+        let node = thread::spawn(move || {
+            let mut first = accept(&node);
+            let goaway = json!({"type": "goaway", "reason": "max_age", "reconnect_after_ms": 1});
+            first.send(goaway.to_string().into()).unwrap();
+            let mut second = accept(&node);
+            let message = json!({"type": "message", "data": "late"}).to_string();
+            first.send(message.clone().into()).unwrap();
+            assert!(first.read().unwrap().is_close());
+            first.flush().unwrap_or_default();
+            second.send(message.into()).unwrap();
+            second.read().unwrap().is_close()
+        });
+        let line_options = LineOptions {
+            url,
+            ..LineOptions::default()
+        };
+        let mut listener = Listener {
+            line_options,
+            left: Some(2),
+            json: false,
+        };
+        listener.listen().unwrap();
+        assert!(node.join().unwrap());
+    }
+
+    #[test]
+    fn codes_of_mistakes_and_above_4500_are_final() {
+        for (code, expected) in [
+            (1001, false),
+            (1006, false),
+            (1012, false),
+            (4002, false),
+            (1003, true),
+            (4502, true),
+        ] {
+            assert_eq!(is_final(code), expected, "{code}");
+        }
+    }
+}
