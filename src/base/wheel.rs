@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn a_deadline_that_has_passed_expires_at_once() {
         let mut wheel = Wheel::new();
-        assert_eq!(expired_at(&mut wheel, 1_000), []);
+        assert!(expired_at(&mut wheel, 1_000).is_empty());
         wheel.schedule(500, 'a');
         assert_eq!(wheel.next_deadline(), Some(1_000));
         assert_eq!(expired_at(&mut wheel, 1_000), ['a']);
@@ -406,7 +406,7 @@ mod tests {
         let year_ms = 365 * 24 * 3_600_000;
         wheel.schedule(30 * year_ms, 'a');
         wheel.schedule(u64::MAX, 'z');
-        assert_eq!(expired_at(&mut wheel, 30 * year_ms - 1), []);
+        assert!(expired_at(&mut wheel, 30 * year_ms - 1).is_empty());
         assert_eq!(expired_at(&mut wheel, 100 * year_ms), ['a']);
         assert_eq!(wheel.len(), 1);
     }
