@@ -25,7 +25,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         flags.push(format!("limits.fragments_max={fragments}"));
         flags.push("limits.message_timeout=60s".into());
     }
-    let config = Sources { flags, ..Sources::default() }.load()?.config;
+    let config = Sources {
+        flags,
+        ..Sources::default()
+    }
+    .load()?
+    .config;
     tautline::server::run_echo(config)?;
     Ok(())
 }

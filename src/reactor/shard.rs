@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use crate::base::arena::Arena;
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, Location, ShardId};
+use crate::base::place::Place;
 use crate::base::time::{Now, Tick};
 use crate::base::wheel::Wheel;
 use crate::mailbox::command::{Command, Completion, Mailbox, Outcome, Outgoing, Ticket};
@@ -207,6 +208,13 @@ impl<T: Transport> Shard<T> {
         self.cells().endings[ending as usize].add(1);
     }
 
+    pub(crate) fn place(&self, conn: ConnId) -> Place {
+        Place {
+            shard: self.id,
+            slot: conn.slot,
+        }
+    }
+
     pub(crate) fn location(&self, conn: ConnId) -> Location {
         Location {
             shard: self.id,
@@ -280,7 +288,7 @@ impl<T: Transport> Shard<T> {
                     .node
                     .presence
                     .fingerprint(device.identity.device().as_bytes());
-                self.node.presence.release(fingerprint, self.id, id.slot);
+                self.node.presence.release(fingerprint, self.place(id));
                 self.cells().lines.sub(1);
                 self.log_close(&device, id, reason, now);
             }

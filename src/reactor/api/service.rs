@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use serde::Serialize;
 
 use crate::base::id::{ConnectionId, Location, is_valid_id};
+use crate::base::place::Candidates;
 use crate::config::section::ApiRole;
 use crate::mailbox::command::{Delivery, Inspection, Outcome};
 use crate::protocol::auth::api_key::ApiAuthError;
@@ -109,7 +110,8 @@ async fn send(
     let SendRequest { payload, wait, .. } = request;
     let delivery = Box::new(Delivery {
         device_id: device_id.into(),
-        candidates: Vec::new(),
+        candidates: Candidates::default(),
+        is_thorough: false,
         bound_to,
         message_id,
         payload,
@@ -152,7 +154,8 @@ async fn inspect(
     let waiting = context.waiters.open(Level::Queued).ok_or(BUSY)?;
     let inspection = Box::new(Inspection {
         device_id: device_id.into(),
-        candidates: Vec::new(),
+        candidates: Candidates::default(),
+        is_thorough: false,
         ticket: waiting.ticket(),
     });
     let deadline_ms = context.now.get().ms() + INSPECTION_PATIENCE_MS;

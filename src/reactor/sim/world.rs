@@ -16,6 +16,7 @@ use super::device::{Heard, Line, frame};
 use super::wire::{NodeEnd, Wire};
 use crate::base::close::CloseReason;
 use crate::base::id::{MessageId, NodeEpoch, ShardId};
+use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
 use crate::config::Config;
 use crate::mailbox::command::{Command, Delivery, Mailbox, Post};
@@ -200,7 +201,8 @@ impl World {
         let waiting = shard.api.waiters.open(wait).unwrap();
         let delivery = Delivery {
             device_id: format!("d-{device}").into(),
-            candidates: Vec::new(),
+            candidates: Candidates::default(),
+            is_thorough: false,
             bound_to: None,
             message_id: MessageId(number.into()),
             payload: Payload::from_plain(Bytes::from(number.to_string())),
@@ -360,7 +362,11 @@ impl World {
                     .presence
                     .lookup(self.node.presence.fingerprint(name.as_bytes()));
                 assert!(
-                    found.into_iter().any(|at| at == (shard.id, id.slot)),
+                    found.into_iter().any(|at| at
+                        == Place {
+                            shard: shard.id,
+                            slot: id.slot
+                        }),
                     "{name} is open and not found"
                 );
             }
