@@ -42,21 +42,20 @@ pub(crate) fn autobahn(workspace: &Workspace, log: &mut Log) -> Result<Option<Pa
         return Ok(None);
     };
     std::fs::create_dir_all(&directory)?;
-    let mut run = |program: &str, arguments: &[&str]| {
+    let mut run = |program: &str, arguments: &[&str], python_path: &str| {
         let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(&directory)
-            .env("PYTHONPATH", "virtualenv");
+            .env("PYTHONPATH", python_path);
         log.run(&mut command)?
             .expect_success("Autobahn cannot be installed")
     };
-    run(
-        &python,
-        &["-m", "pip", "install", "--target", "virtualenv", VIRTUALENV],
-    )?;
-    run(&python, &["-m", "virtualenv", "env"])?;
-    run("env/bin/pip", &["install", AUTOBAHN])?;
+    let virtualenv = ["-m", "pip", "install", "--target", "virtualenv", VIRTUALENV];
+    run(&python, &virtualenv, "")?;
+    run(&python, &["-m", "virtualenv", "env"], "virtualenv")?;
+    // Not with the path above: pip would take what it finds there for installed.
+    run("env/bin/pip", &["install", AUTOBAHN], "")?;
     Ok(Some(wstest))
 }
 
