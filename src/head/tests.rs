@@ -47,7 +47,7 @@ fn a_whole_head_is_borrowed_and_the_bytes_behind_it_are_left() {
 #[test]
 fn a_request_is_taken_apart() {
     let head = b"GET /ws?device_id=tv-1&token=a%2Eb HTTP/1.1\r\nHost: push.example:7400\r\n\
-        Cookie: a=1; sid=\"x=y\"\r\nX-Tag: one\r\nx-tag: two\r\ncookie: b=2\r\nX-Name: \xc3\xa9\r\n\
+        Cookie: a=1; sid=\"x=y\"\r\nX-Tag: \t one \t\r\nx-tag: two\r\ncookie: b=2\r\nX-Name: \xc3\xa9\r\n\
         X-Bytes: \xff\r\nX-Empty:\r\n\r\n";
     let request = Request::parse(head, &LIMITS).unwrap();
     assert_eq!((request.method(), request.minor_version()), ("GET", 1));

@@ -153,7 +153,7 @@ fn group_5_fragments_out_of_order_are_refused() {
         ),
         (
             "5.12-14",
-            [frame(0x00, b"non"), hello.clone()].concat(),
+            [frame(0x00, b"non"), hello].concat(),
             vec![],
             lonely,
         ),
