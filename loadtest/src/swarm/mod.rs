@@ -22,7 +22,7 @@ use crate::clock::{Clock, nanoseconds};
 use crate::dialect::Dialect;
 use crate::latency::Latency;
 use crate::machine;
-use crate::oracle::Witness;
+use crate::oracle::witness::Witness;
 use crate::swarm::line::Failure;
 use crate::swarm::ramp::{Pacing, shares};
 use crate::swarm::tally::Tally;
