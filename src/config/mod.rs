@@ -1,0 +1,74 @@
+//! The configuration: one typed tree, the only place of defaults, and the way from file, environment and flags to it.
+//!
+//! `cli` loads it, `server` hands each part its section; everybody may read the types, nobody writes to them. A bad
+//! source never yields a tree: every mistake becomes a [`error::ConfigError`] with place, cause and next step.
+//! Secrets are named by file (`*_file`) and never enter the tree.
+
+pub mod error;
+mod file;
+pub mod name;
+pub mod render;
+pub mod secret;
+pub mod section;
+pub mod size;
+pub mod source;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use section::{
+    Api, Auth, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Node, Ops, Reactor, Section,
+};
+
+/// Everything an operator can set. [`Default`] is what runs without a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[reactor]`
+    pub reactor: Reactor,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[api]`
+    pub api: Api,
+    /// `[ops]`
+    pub ops: Ops,
+    /// `[heartbeat]`
+    pub heartbeat: Heartbeat,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[lifetime]`
+    pub lifetime: Lifetime,
+    /// `[drain]`
+    pub drain: Drain,
+    /// `[log]`
+    pub log: Log,
+}
+
+impl Config {
+    /// The sections in the order of the file, each with its keys and their documentation.
+    pub const SECTIONS: [Section; 11] = [
+        Node::SECTION,
+        Listen::SECTION,
+        Reactor::SECTION,
+        Auth::SECTION,
+        Api::SECTION,
+        Ops::SECTION,
+        Heartbeat::SECTION,
+        Limits::SECTION,
+        Lifetime::SECTION,
+        Drain::SECTION,
+        Log::SECTION,
+    ];
+
+    /// The tree as TOML; keys that are unset are absent.
+    fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).unwrap_or_default()
+    }
+}

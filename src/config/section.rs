@@ -1,0 +1,402 @@
+//! The sections of the tree. Name, type, default and documentation of a key stand in one place; `config init`,
+//! `config show` and the names of environment variables come from it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::size::Size;
+use crate::base::id::{ID_BYTES_MAX, is_valid_id};
+
+/// What is known about a section besides its values.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// The table's name in the file.
+    pub name: &'static str,
+    /// Its documentation, line by line.
+    pub about: &'static [&'static str],
+    /// Its keys, in order.
+    pub keys: &'static [Key],
+}
+
+/// What is known about a key besides its value.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The key's name in its section.
+    pub name: &'static str,
+    /// Its documentation, line by line.
+    pub about: &'static [&'static str],
+}
+
+/// Declares a section: the struct, its defaults, and its description for the command line.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        $name:ident as $table:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $(#[serde($serde:meta)])?
+                $key:ident: $type:ty = $default:expr,
+            )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $(
+                $(#[doc = $doc])+
+                $(#[serde($serde)])?
+                pub $key: $type,
+            )+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl $name {
+            /// The section's description.
+            pub const SECTION: Section = Section {
+                name: $table,
+                about: &[$($about),+],
+                keys: &[$(Key { name: stringify!($key), about: &[$($doc),+] },)+],
+            };
+        }
+    };
+}
+
+section! {
+    /// This node among others.
+    Node as "node" {
+        /// The node's id, unique in the fleet: `[A-Za-z0-9._:-]{1,128}`. Unset: the host name made valid, else "node-1".
+        id: Option<String> = None,
+    }
+}
+
+section! {
+    /// Where to listen: loopback until there are keys. Port 0 takes a free port.
+    Listen as "listen" {
+        /// Devices (WebSocket at /ws). Any other address than loopback needs auth.mode = "jwt".
+        devices: SocketAddr = loopback(7400),
+        /// Back ends (HTTP). Any other address than loopback needs api.keys.
+        api: SocketAddr = loopback(7401),
+        /// Metrics and probes. Any other address than loopback needs ops.key_file.
+        ops: SocketAddr = loopback(7403),
+        /// Let another process listen on the same ports (SO_REUSEPORT), as for a hand-over.
+        share: bool = false,
+        /// Accepted connections the kernel keeps for a listener; net.core.somaxconn bounds it.
+        backlog: u32 = 4_096,
+    }
+}
+
+section! {
+    /// The event loops.
+    Reactor as "reactor" {
+        /// Event loops, each a thread with its own share of the lines. 0: one per core.
+        threads: u16 = 0,
+    }
+}
+
+section! {
+    /// Who a device is.
+    Auth as "auth" {
+        /// "dev": a device names itself (?device_id=tv-1&user_id=ann), on loopback only. "jwt": it brings a signed token.
+        mode: AuthMode = AuthMode::Dev,
+        /// A file with a JSON Web Key Set with keys that verify tokens, besides auth.keys.
+        jwks_file: Option<PathBuf> = None,
+        /// Accepted values of the `aud` claim. Empty: not checked.
+        audience: Vec<String> = Vec::new(),
+        /// Accepted values of the `iss` claim. Empty: not checked.
+        issuer: Vec<String> = Vec::new(),
+        /// Clock skew allowed for `exp` and `nbf`.
+        #[serde(with = "humantime_serde")]
+        leeway: Duration = secs(60),
+        /// A cookie that may carry the token of a browser. Needs auth.origins.
+        cookie: Option<String> = None,
+        /// Web pages that may connect: "app.example.com", "https://app.example.com", "http://localhost:3000". Hosts are
+        /// compared whole; scheme and port count when given, and no scheme means http or https. A request without an
+        /// Origin comes from no browser and passes.
+        origins: Vec<String> = Vec::new(),
+        /// Keys that verify tokens, each pinned to one algorithm. A token that names no key is tried against the first
+        /// four of its algorithm.
+        ///   [[auth.keys]]
+        ///   kid = "2026-11"               # optional: picks the key for tokens that name it
+        ///   algorithm = "ES256"           # HS256, RS256, ES256, EdDSA
+        ///   public_key_file = "es256.pem" # for HS256: secret_file
+        keys: Vec<AuthKey> = Vec::new(),
+    }
+}
+
+section! {
+    /// The sending API.
+    Api as "api" {
+        /// Longest request body.
+        body_bytes_max: Size = Size::kib(256),
+        /// For a request's head to arrive.
+        #[serde(with = "humantime_serde")]
+        head_timeout: Duration = secs(10),
+        /// For a request's body to arrive.
+        #[serde(with = "humantime_serde")]
+        body_timeout: Duration = secs(10),
+        /// A connection without a request is closed after this.
+        #[serde(with = "humantime_serde")]
+        idle_timeout: Duration = secs(75),
+        /// How long a message may wait for its level when the sender names no timeout_ms.
+        #[serde(with = "humantime_serde")]
+        timeout_default: Duration = secs(10),
+        /// The most a sender may ask for with timeout_ms.
+        #[serde(with = "humantime_serde")]
+        timeout_max: Duration = secs(60),
+        /// Connections of back ends.
+        connections_max: u32 = 10_000,
+        /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback.
+        ///   [[api.keys]]
+        ///   name = "billing"
+        ///   key_file = "billing.key"
+        ///   roles = ["send", "read"]      # send, read, admin
+        keys: Vec<ApiKey> = Vec::new(),
+    }
+}
+
+section! {
+    /// Metrics and probes.
+    Ops as "ops" {
+        /// A file with the key that readers of /metrics send as `Authorization: Bearer`. Probes need none.
+        key_file: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// How dead lines are found.
+    Heartbeat as "heartbeat" {
+        /// Ping a line that was silent this long; up to a tenth earlier, at random, so that pings spread out.
+        /// Load balancers cut silent lines, often at 60 s.
+        #[serde(with = "humantime_serde")]
+        ping_after: Duration = secs(45),
+        /// Close a line that has not answered a ping within this; up to a tenth later, at random.
+        #[serde(with = "humantime_serde")]
+        pong_timeout: Duration = secs(15),
+    }
+}
+
+section! {
+    /// What a device may use. Beyond a limit its line is refused or closed with the reason.
+    Limits as "limits" {
+        /// Lines on this node; more are refused with 503.
+        connections_max: u32 = 1_000_000,
+        /// Lines that are not authenticated yet; more are refused with 503.
+        handshakes_max: u32 = 50_000,
+        /// From accepting a connection to an authenticated device, however its bytes trickle.
+        #[serde(with = "humantime_serde")]
+        handshake_timeout: Duration = secs(10),
+        /// Longest head of an upgrade request.
+        head_bytes_max: Size = Size::kib(8),
+        /// Header fields in it.
+        head_fields_max: u16 = 64,
+        /// Longest message from a device, and longest payload to one.
+        message_bytes_max: Size = Size::kib(64),
+        /// Frames of one message.
+        fragments_max: u16 = 64,
+        /// From the first to the last byte of a message.
+        #[serde(with = "humantime_serde")]
+        message_timeout: Duration = secs(10),
+        /// Bytes that may wait for one line; beyond it the line is a slow consumer and is closed.
+        outbox_bytes_max: Size = Size::kib(256),
+        /// A line that takes none of its waiting bytes for this long is closed as a slow consumer.
+        #[serde(with = "humantime_serde")]
+        outbox_stall_timeout: Duration = secs(10),
+        /// Commands that may wait for one reactor; beyond it senders are told `overloaded`.
+        mailbox_commands_max: u32 = 4_096,
+        /// Pings a device may send per second in the long run.
+        pings_per_second: u32 = 10,
+        /// Pings it may send at once.
+        pings_burst: u32 = 20,
+    }
+}
+
+section! {
+    /// How long a line lives.
+    Lifetime as "lifetime" {
+        /// A line is asked to reconnect at this age, so that lines spread over the nodes again.
+        #[serde(with = "humantime_serde")]
+        age_max: Duration = mins(30),
+        /// Up to this much earlier, at random, so that lines opened together do not leave together.
+        #[serde(with = "humantime_serde")]
+        age_jitter: Duration = mins(3),
+        /// How long a device that was told to go away has before it is closed.
+        #[serde(with = "humantime_serde")]
+        goaway_grace: Duration = secs(5),
+        /// How long the other side has to answer a close frame.
+        #[serde(with = "humantime_serde")]
+        close_timeout: Duration = secs(5),
+    }
+}
+
+section! {
+    /// Leaving politely, on SIGTERM or on request.
+    Drain as "drain" {
+        /// From the start of a drain to its end; below the 30 s of Kubernetes.
+        #[serde(with = "humantime_serde")]
+        deadline: Duration = secs(25),
+        /// How long readiness is off before lines are asked to leave: what the load balancer needs to notice.
+        #[serde(with = "humantime_serde")]
+        interval: Duration = secs(2),
+    }
+}
+
+section! {
+    /// What is written to standard error.
+    Log as "log" {
+        /// "error", "warn", "info", "debug" or "trace".
+        level: LogLevel = LogLevel::Info,
+        /// "text" for people, "json" for machines.
+        format: LogFormat = LogFormat::Text,
+    }
+}
+
+impl Node {
+    /// The node's id: the configured one, else the host name made valid, else `node-1`.
+    pub fn id(&self) -> String {
+        let host = || nix::unistd::gethostname().ok()?.into_string().ok();
+        let id = self.id.clone().or_else(host).unwrap_or_default();
+        id_from_host(&id)
+    }
+}
+
+/// How devices prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMode {
+    /// The device names itself; loopback only.
+    Dev,
+    /// A signed token.
+    Jwt,
+}
+
+/// A key that verifies tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthKey {
+    /// The name by which a token's header picks the key.
+    pub kid: Option<String>,
+    /// The one algorithm the key is good for.
+    pub algorithm: TokenAlgorithm,
+    /// The file with the shared secret, for HS256. One line break at its end is not part of it.
+    pub secret_file: Option<PathBuf>,
+    /// The file with the public key as PEM, for the other algorithms.
+    pub public_key_file: Option<PathBuf>,
+}
+
+/// The algorithms a token may be signed with (RFC 7518, RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenAlgorithm {
+    /// HMAC with SHA-256: a shared secret.
+    HS256,
+    /// RSA PKCS #1 v1.5 with SHA-256.
+    RS256,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+}
+
+impl TokenAlgorithm {
+    /// The name in a token's header.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::RS256 => "RS256",
+            Self::ES256 => "ES256",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+}
+
+/// A back end's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// Names the key's owner in logs.
+    pub name: String,
+    /// The file with the key. One line break at its end is not part of it.
+    pub key_file: PathBuf,
+    /// What the key may do.
+    pub roles: Vec<ApiRole>,
+}
+
+/// What a back end may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiRole {
+    /// Send messages.
+    Send,
+    /// Ask who is online.
+    Read,
+    /// Kick and drain.
+    Admin,
+}
+
+/// The least important event that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Something must be done.
+    Error,
+    /// Something may have to be done.
+    Warn,
+    /// What an operator wants to see; one line per closed connection.
+    Info,
+    /// What a developer wants to see.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+fn id_from_host(host: &str) -> String {
+    let as_id_byte = |c: char| {
+        let valid = c.is_ascii() && is_valid_id(&[c as u8]);
+        if valid { c } else { '-' }
+    };
+    let id: String = host.chars().take(ID_BYTES_MAX).map(as_id_byte).collect();
+    if id.is_empty() { "node-1".into() } else { id }
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn mins(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_becomes_a_valid_id() {
+        assert_eq!(id_from_host("tv-host.example"), "tv-host.example");
+        assert_eq!(id_from_host("Anna's Büro"), "Anna-s-B-ro");
+        assert_eq!(id_from_host(""), "node-1");
+        assert!(is_valid_id(id_from_host(&"é".repeat(300)).as_bytes()));
+    }
+}

@@ -1,0 +1,152 @@
+//! What travels between shards: commands, which a full mailbox refuses, and completions, which it may not.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::base::close::CloseReason;
+use crate::base::id::{ConnId, Location, MessageId, ShardId};
+use crate::mailbox::queue;
+use crate::wire::api::{ConnectionInfo, DeviceInfo, Level};
+use crate::wire::payload::Payload;
+
+/// The receiving end of a shard.
+pub type Mailbox = queue::Mailbox<Command, Completion>;
+/// A way to post into a shard.
+pub type Post = queue::Post<Command, Completion>;
+/// What one shard has staged for another in this iteration.
+pub type Outgoing = queue::Batch<Command, Completion>;
+
+/// A request to the shard that owns a connection. Boxed where large, because a mailbox holds thousands.
+#[derive(Debug)]
+pub enum Command {
+    /// Put a message into a line's outbox.
+    Deliver(Box<Delivery>),
+    /// Tell where a device is.
+    Inspect(Box<Inspection>),
+    /// Close a connection on an operator's behalf; answers whether it was there.
+    Kick(ConnId, oneshot::Sender<bool>),
+    /// List lines in slot order.
+    List(Box<Listing>),
+    /// Read the node's settings again.
+    Reload,
+    /// Begin to leave: go-aways spread over the milliseconds given.
+    Drain {
+        /// Over how long the go-aways are spread.
+        spread_ms: u64,
+    },
+    /// Forget the drain: lines that were not asked to leave yet stay.
+    Resume,
+    /// Close every line that is left.
+    CloseLines(CloseReason),
+    /// Close everything that is left and stop.
+    Stop(CloseReason),
+}
+
+/// The answer to something that reserved its place when it was asked for.
+#[derive(Debug)]
+pub enum Completion {
+    /// What became of a delivery or an inspection.
+    Answer(Ticket, Outcome),
+    /// A newer line claimed the device: give it up if yours is older. At most one per candidate of a claim, and a
+    /// lost one would leave a device with two lines.
+    Replace(Box<Replacement>),
+    /// A task of this shard can go on: a future on another thread has finished.
+    Wake(ConnId),
+}
+
+/// Where an answer belongs: a waiter on the shard that asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The shard that waits.
+    pub shard: ShardId,
+    /// The waiter's place.
+    pub waiter: u32,
+    /// Which use of that place: the asker may hang up while the answer is under way.
+    pub generation: u32,
+}
+
+/// How far something came, or why it ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The message reached a level on a line.
+    Reached(Level, Location),
+    /// The device's line, in answer to an inspection.
+    Found(Box<DeviceInfo>),
+    /// The device is not connected here.
+    Offline,
+    /// The line the message was bound to is gone.
+    Gone,
+    /// The line's outbox is full, and the line is being closed for it.
+    SlowConsumer,
+    /// A raw line cannot acknowledge.
+    AckUnsupported,
+    /// A mailbox or table on the way was full.
+    Busy,
+    /// The deadline came first.
+    Timeout,
+}
+
+/// A message on its way to the line that holds its device.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The device the message is for. The owning shard compares it, for fingerprints may collide.
+    pub device_id: Box<str>,
+    /// Where the device may be; the last one is tried next.
+    pub candidates: Vec<(ShardId, u32)>,
+    /// Deliver on this connection only.
+    pub bound_to: Option<Location>,
+    /// The message's id.
+    pub message_id: MessageId,
+    /// What it carries.
+    pub payload: Payload,
+    /// The name of the back end that sent it.
+    pub service: Arc<str>,
+    /// The level to answer at.
+    pub wait: Level,
+    /// Who is to be told.
+    pub ticket: Ticket,
+    /// When it was taken up, in monotonic microseconds.
+    pub submitted_us: u64,
+}
+
+/// A question about a device.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The device asked for.
+    pub device_id: Box<str>,
+    /// Where it may be; the last one is tried next.
+    pub candidates: Vec<(ShardId, u32)>,
+    /// Who is to be told.
+    pub ticket: Ticket,
+}
+
+/// The news that a device has a newer line.
+#[derive(Debug)]
+pub struct Replacement {
+    /// The device.
+    pub device_id: Box<str>,
+    /// The slot that may hold an older line of it.
+    pub slot: u32,
+    /// The newer line's generation.
+    pub generation: u64,
+    /// The newer line, so that an even newer owner can answer.
+    pub by: (ShardId, u32),
+}
+
+/// A page of the connection list.
+#[derive(Debug)]
+pub struct Listing {
+    /// First slot to look at.
+    pub from_slot: u32,
+    /// Most lines to return.
+    pub limit: usize,
+    /// Only lines of this account.
+    pub user_id: Option<String>,
+    /// Takes the lines, and the slot to go on from if there may be more.
+    pub reply: oneshot::Sender<(Vec<ConnectionInfo>, Option<u32>)>,
+}
+
+// A mailbox of 4,096 commands and its spare must stay small beside a reactor's 0.5 MB.
+const _: () = assert!(size_of::<Command>() <= 24);
+const _: () = assert!(size_of::<Completion>() <= 48);

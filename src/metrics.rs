@@ -1,0 +1,248 @@
+//! What a shard counts. Each shard writes its own cells, and a scrape adds them up.
+//!
+//! A cell has one writer, so counting is a plain load and store: no locked instruction, no line shared between
+//! cores. Names, help texts and the text format are the business of `ops`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+use crate::base::close::CloseReason;
+
+/// A number that one thread changes and others read.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds to the number. Only the owning shard may call this.
+    pub fn add(&self, n: u64) {
+        // Relaxed: a counter publishes nothing but itself, and it has a single writer.
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Takes from the number, for gauges. Only the owning shard may call this.
+    pub fn sub(&self, n: u64) {
+        self.add(n.wrapping_neg());
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A latency histogram in microseconds with fixed, roughly logarithmic buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Cell; Self::BOUNDS_US.len() + 1],
+    sum_us: Cell,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets, in microseconds; one more bucket takes what is above.
+    pub const BOUNDS_US: [u64; 16] = [
+        50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600,
+        1_638_400, 6_553_600, 26_214_400,
+    ];
+
+    /// Counts one observation.
+    pub fn observe_us(&self, us: u64) {
+        self.buckets[Self::BOUNDS_US.partition_point(|&bound| bound < us)].add(1);
+        self.sum_us.add(us);
+    }
+
+    /// Counts per bucket, the one above all bounds last.
+    pub fn counts(&self) -> [u64; Self::BOUNDS_US.len() + 1] {
+        self.buckets.each_ref().map(Cell::value)
+    }
+
+    /// Sum of all observations, in microseconds.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.value()
+    }
+}
+
+/// Why a connection was turned away before it became one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The connection table, or the descriptor table, is full.
+    TableFull,
+    /// The node is leaving.
+    Draining,
+    /// The request head was malformed, oversize or not an upgrade.
+    BadRequest,
+    /// The `Origin` is not on the list.
+    ForbiddenOrigin,
+    /// The credential was missing or bad.
+    Unauthorized,
+}
+
+impl Refusal {
+    /// Every cause, in metric order.
+    pub const ALL: [Self; 5] = [
+        Self::TableFull,
+        Self::Draining,
+        Self::BadRequest,
+        Self::ForbiddenOrigin,
+        Self::Unauthorized,
+    ];
+
+    /// The metric label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TableFull => "table_full",
+            Self::Draining => "draining",
+            Self::BadRequest => "bad_request",
+            Self::ForbiddenOrigin => "forbidden_origin",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+}
+
+/// How an accepted message ended: exactly one of these is counted for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The kernel took the last byte of its frame.
+    Written,
+    /// The line ended before its frame was written.
+    Lost,
+    /// The device was not there.
+    Offline,
+    /// The outbox had no room for it.
+    SlowConsumer,
+    /// The line it was bound to is gone, or cannot do what was asked.
+    Refused,
+    /// A mailbox or a table on the way was full.
+    Busy,
+}
+
+impl Ending {
+    /// Every ending, in metric order.
+    pub const ALL: [Self; 6] = [
+        Self::Written,
+        Self::Lost,
+        Self::Offline,
+        Self::SlowConsumer,
+        Self::Refused,
+        Self::Busy,
+    ];
+
+    /// The metric label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Lost => "lost",
+            Self::Offline => "offline",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Refused => "refused",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// Everything one shard counts.
+#[derive(Debug, Default)]
+pub struct ShardCells {
+    /// Authenticated device lines open now.
+    pub lines: Cell,
+    /// Sockets accepted that are not authenticated yet.
+    pub handshakes: Cell,
+    /// API connections open now.
+    pub api_connections: Cell,
+    /// Sockets accepted.
+    pub accepted: Cell,
+    /// Failures of `accept` itself: out of descriptors, aborted before it was taken.
+    pub accept_errors: Cell,
+    /// Connections turned away, by cause.
+    pub refused: [Cell; Refusal::ALL.len()],
+    /// Connections ended, by reason.
+    pub closed: [Cell; CloseReason::ALL.len()],
+    /// Lines authenticated since the start.
+    pub opened: Cell,
+    /// Credentials that failed, whether the line was refused or closed.
+    pub auth_failures: Cell,
+    /// Messages from devices.
+    pub received: Cell,
+    /// Device frames answered with an `error`.
+    pub frame_errors: Cell,
+    /// Messages from back ends that were taken up for delivery.
+    pub submitted: Cell,
+    /// How those ended.
+    pub endings: [Cell; Ending::ALL.len()],
+    /// Messages in outboxes whose frame is not written yet.
+    pub undelivered: Cell,
+    /// Messages acknowledged by the device.
+    pub acked: Cell,
+    /// Waits that reached their deadline first.
+    pub timeouts: Cell,
+    /// WebSocket pings sent.
+    pub pings: Cell,
+    /// WebSocket pongs received.
+    pub pongs: Cell,
+    /// Bytes read from sockets.
+    pub bytes_in: Cell,
+    /// Bytes written to sockets.
+    pub bytes_out: Cell,
+    /// Bytes waiting in outboxes now.
+    pub outbox_bytes: Cell,
+    /// Commands refused because a mailbox was full.
+    pub mailbox_full: Cell,
+    /// Iterations of the loop.
+    pub iterations: Cell,
+    /// Requests answered by the sending API.
+    pub api_requests: Cell,
+    /// Close lines not logged because of the rate limit.
+    pub log_lines_dropped: Cell,
+    /// From taking a message up to writing its frame.
+    pub delivery: Histogram,
+    /// From accepting a socket to its `welcome`.
+    pub handshake: Histogram,
+    /// Busy time of one iteration.
+    pub iteration: Histogram,
+}
+
+/// The cells of all shards, for whoever reads them.
+pub type NodeCells = std::sync::Arc<[CachePadded<ShardCells>]>;
+
+/// Makes the cells of a node.
+pub fn node_cells(shards: usize) -> NodeCells {
+    (0..shards)
+        .map(|_| CachePadded::new(ShardCells::default()))
+        .collect()
+}
+
+/// Adds up one number over all shards.
+pub fn total(cells: &NodeCells, number: impl Fn(&ShardCells) -> &Cell) -> u64 {
+    cells
+        .iter()
+        .map(|shard| number(shard).value())
+        .fold(0, u64::wrapping_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn observations_fall_into_the_first_bucket_that_holds_them() {
+        let histogram = Histogram::default();
+        [0, 50, 51, 30_000_000]
+            .into_iter()
+            .for_each(|us| histogram.observe_us(us));
+        let counts = histogram.counts();
+        assert_eq!((counts[0], counts[1], counts[16]), (2, 1, 1));
+        assert_eq!(histogram.sum_us(), 30_000_101);
+    }
+
+    #[test]
+    fn a_gauge_goes_up_and_down_over_shards() {
+        let cells = node_cells(2);
+        cells[0].lines.add(5);
+        cells[1].lines.add(2);
+        cells[0].lines.sub(4);
+        assert_eq!(total(&cells, |c| &c.lines), 3);
+    }
+}

@@ -1,0 +1,263 @@
+//! An authenticated line: what its frames mean, and what it says back.
+
+use std::borrow::Cow;
+
+use crate::base::close::CloseReason;
+use crate::base::id::MessageId;
+use crate::base::time::{Now, Tick};
+use crate::protocol::auth::identity::Identity;
+use crate::wire::device::{DeviceFrame, FrameError, encode_error, encode_pong};
+use crate::wire::error::ErrorCode;
+use crate::ws::decoder::Event;
+use crate::ws::encoder;
+use crate::ws::frame::Opcode;
+
+/// How messages appear on a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `tautline.v1.json`: text frames with JSON envelopes, both ways.
+    Json,
+    /// `tautline.v1.raw`: the payload is the frame, to the device only.
+    Raw,
+    /// Every message goes back as it came. For conformance tests of the stack below; no listener offers it.
+    Echo,
+}
+
+/// The state of an authenticated line.
+#[derive(Debug)]
+pub struct Device {
+    /// Who is at the far end.
+    pub identity: Identity,
+    /// Which line of the device this is: the greatest holds it.
+    pub generation: u64,
+    /// When it was authenticated, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// How messages appear on it.
+    pub dialect: Dialect,
+    /// A ping of ours is unanswered.
+    pub is_pong_awaited: bool,
+    /// The device has been told to go away, and why.
+    pub leaving: Option<CloseReason>,
+    /// What the `leave` cell stands for: the maximum age, unless the token runs out first or the node drains.
+    pub leave_reason: CloseReason,
+    /// Messages from the device.
+    pub received: u32,
+    /// Messages put into its outbox.
+    pub delivered: u32,
+    pings: PingWindow,
+}
+
+/// What the shard has to do about a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// Nothing more.
+    Keep,
+    /// Close the line.
+    Close(CloseReason),
+    /// Check the token and prolong the line.
+    Refresh(Cow<'a, str>),
+    /// A message was acknowledged.
+    Acked(MessageId),
+}
+
+impl Device {
+    /// Makes the state of a line that was authenticated at `since_ms`.
+    pub fn new(
+        identity: Identity,
+        generation: u64,
+        dialect: Dialect,
+        leave_reason: CloseReason,
+        since_ms: u64,
+    ) -> Self {
+        Self {
+            identity,
+            generation,
+            since_ms,
+            dialect,
+            is_pong_awaited: false,
+            leaving: None,
+            leave_reason,
+            received: 0,
+            delivered: 0,
+            pings: PingWindow::default(),
+        }
+    }
+
+    /// Takes one event of the line; what it answers is appended to `out` as frames.
+    pub fn handle_event<'a>(
+        &mut self,
+        event: &'a Event<'_>,
+        pings_per_second_max: u8,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Verdict<'a> {
+        self.is_pong_awaited = false;
+        match event {
+            Event::Text(text) => self.handle_text(text, out),
+            Event::Binary(bytes) => self.handle_binary(bytes, out),
+            Event::Ping(payload) => {
+                if !self.pings.admits(pings_per_second_max, now.tick()) {
+                    return Verdict::Close(CloseReason::PolicyViolation);
+                }
+                encoder::encode(Opcode::Pong, payload, out);
+                Verdict::Keep
+            }
+            Event::Pong(_) => Verdict::Keep,
+            Event::Close(frame) => {
+                match frame {
+                    // RFC 6455, section 5.5.1: the answer echoes the code.
+                    Some(frame) => encoder::encode_close(frame.code, "", out),
+                    None => encoder::encode(Opcode::Close, &[], out),
+                }
+                Verdict::Close(CloseReason::PeerClosed)
+            }
+        }
+    }
+
+    fn handle_text<'a>(&mut self, text: &'a str, out: &mut Vec<u8>) -> Verdict<'a> {
+        self.received = self.received.saturating_add(1);
+        match self.dialect {
+            Dialect::Json => handle_frame(text, out),
+            Dialect::Raw => Verdict::Close(CloseReason::UnsupportedData),
+            Dialect::Echo => {
+                encoder::encode(Opcode::Text, text.as_bytes(), out);
+                Verdict::Keep
+            }
+        }
+    }
+
+    fn handle_binary<'a>(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Verdict<'a> {
+        self.received = self.received.saturating_add(1);
+        match self.dialect {
+            Dialect::Json | Dialect::Raw => Verdict::Close(CloseReason::UnsupportedData),
+            Dialect::Echo => {
+                encoder::encode(Opcode::Binary, bytes, out);
+                Verdict::Keep
+            }
+        }
+    }
+}
+
+fn handle_frame<'a>(text: &'a str, out: &mut Vec<u8>) -> Verdict<'a> {
+    let mut answer = Vec::new();
+    match DeviceFrame::decode(text) {
+        Ok(DeviceFrame::Ping { id }) => encode_pong(id, &mut answer),
+        Ok(DeviceFrame::Refresh { token }) => return Verdict::Refresh(token.into()),
+        Ok(DeviceFrame::Ack { message_id }) => return Verdict::Acked(message_id),
+        Ok(DeviceFrame::Hello { .. }) => {
+            encode_error(
+                None,
+                ErrorCode::BadRequest,
+                "the line is authenticated already; use refresh",
+                &mut answer,
+            );
+        }
+        Ok(DeviceFrame::Unknown { id }) => {
+            encode_error(
+                id,
+                ErrorCode::UnknownType,
+                "this node does not know the frame's type",
+                &mut answer,
+            );
+        }
+        Err(FrameError::InvalidBody) => {
+            encode_error(
+                None,
+                ErrorCode::InvalidBody,
+                "a frame is one JSON object with a string `type`",
+                &mut answer,
+            );
+        }
+        Err(FrameError::MissingField(field)) => {
+            encode_error(
+                None,
+                ErrorCode::InvalidBody,
+                &format!("`{field}` is missing or malformed"),
+                &mut answer,
+            );
+        }
+    }
+    encoder::encode(Opcode::Text, &answer, out);
+    Verdict::Keep
+}
+
+/// Counts a device's pings in the current second, in four bytes: a token bucket's sixteen on every idle line would
+/// be a tenth of all it costs.
+#[derive(Clone, Copy, Debug, Default)]
+struct PingWindow(u32);
+
+impl PingWindow {
+    fn admits(&mut self, per_second_max: u8, now: Tick) -> bool {
+        let second = (now.0 / 10) << 8;
+        let count = if self.0 & !0xff == second {
+            (self.0 & 0xff) + 1
+        } else {
+            1
+        };
+        self.0 = second | count.min(0xff);
+        count <= u32::from(per_second_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(dialect: Dialect) -> Device {
+        let identity = Identity::pack("tv-1", Some("ann"), [], []);
+        Device::new(identity, 1, dialect, CloseReason::MaxAge, 0)
+    }
+
+    fn answer(dialect: Dialect, event: &Event<'_>) -> (String, Verdict<'static>) {
+        let mut out = Vec::new();
+        let verdict = match device(dialect).handle_event(event, 20, Now::default(), &mut out) {
+            Verdict::Keep => Verdict::Keep,
+            Verdict::Close(reason) => Verdict::Close(reason),
+            Verdict::Refresh(token) => Verdict::Refresh(token.into_owned().into()),
+            Verdict::Acked(id) => Verdict::Acked(id),
+        };
+        (
+            String::from_utf8_lossy(out.get(2..).unwrap_or_default()).into_owned(),
+            verdict,
+        )
+    }
+
+    #[test]
+    fn a_broken_message_is_answered_and_the_line_stays() {
+        for bad in ["", "no json", r#"{"type":"dance"}"#, r#"{"type":"ack"}"#] {
+            let (text, verdict) = answer(Dialect::Json, &Event::Text(bad.into()));
+            assert!(text.contains(r#""type":"error""#), "{bad}: {text}");
+            assert_eq!(verdict, Verdict::Keep);
+        }
+    }
+
+    #[test]
+    fn a_raw_line_takes_nothing_but_control_frames() {
+        let closed = Verdict::Close(CloseReason::UnsupportedData);
+        assert_eq!(answer(Dialect::Raw, &Event::Text("{}".into())).1, closed);
+        assert_eq!(
+            answer(Dialect::Json, &Event::Binary(b"x"[..].into())).1,
+            closed
+        );
+        assert_eq!(
+            answer(Dialect::Raw, &Event::Ping(b"x"[..].into())),
+            ("x".into(), Verdict::Keep)
+        );
+    }
+
+    #[test]
+    fn a_ping_flood_ends_the_line_and_a_slow_one_does_not() {
+        let mut device = device(Dialect::Json);
+        let mut ping = |ms: u64| {
+            let now = Now {
+                us: ms * 1_000,
+                wall_ms: 0,
+            };
+            device.handle_event(&Event::Ping(b""[..].into()), 20, now, &mut Vec::new())
+                == Verdict::Keep
+        };
+        assert!((0..200).all(|i| ping(i * 60)));
+        assert!((0..20).all(|_| ping(20_000)));
+        assert!(!ping(20_000));
+    }
+}

@@ -1,0 +1,207 @@
+//! The sending API's hot calls as pure functions: a request's parts in, a decision out.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use percent_encoding::percent_decode_str;
+
+use crate::base::id::is_valid_id;
+use crate::wire::api::{Level, SendRequest};
+use crate::wire::error::ErrorCode;
+use crate::wire::payload::Payload;
+
+/// What a request asks for, told by its method and path.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Call<'a> {
+    /// `POST /v1/devices/{device_id}/messages`.
+    Send(Cow<'a, str>),
+    /// `GET` or `HEAD /v1/devices/{device_id}`.
+    Inspect(Cow<'a, str>),
+    /// Anything else: for the control plane.
+    Other,
+}
+
+/// A refusal: the word of the error table, and the cause for people.
+pub type Refused = (ErrorCode, Cow<'static, str>);
+
+impl<'a> Call<'a> {
+    /// Recognises the hot calls.
+    ///
+    /// # Errors
+    /// `invalid_id` when the path names a device that no device can be called.
+    pub fn of(method: &Method, path: &'a str) -> Result<Self, Refused> {
+        let Some(rest) = path.strip_prefix("/v1/devices/") else {
+            return Ok(Self::Other);
+        };
+        match (rest.strip_suffix("/messages"), method) {
+            (Some(device), &Method::POST) => device_id(device).map(Self::Send),
+            (None, &Method::GET | &Method::HEAD) if !rest.contains('/') => {
+                device_id(rest).map(Self::Inspect)
+            }
+            _ => Ok(Self::Other),
+        }
+    }
+}
+
+/// Reads what a send asks for from its headers, query and body.
+///
+/// A body of type `application/json` is the envelope, any other type is the payload itself.
+///
+/// # Errors
+/// The code and cause to answer with.
+pub fn send_request(
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: &Bytes,
+) -> Result<SendRequest, Refused> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let cause = "a content encoding is not taken; send the body as it is";
+        return Err((ErrorCode::UnsupportedMediaType, cause.into()));
+    }
+    let mut request = if is_envelope(headers) {
+        SendRequest::from_envelope(body).map_err(|(code, cause)| (code, cause.into()))?
+    } else {
+        let payload = Payload::from_plain(body.clone());
+        SendRequest {
+            payload,
+            wait: Level::default(),
+            timeout_ms: None,
+            connection_id: None,
+        }
+    };
+    apply_query(&mut request, query.unwrap_or_default())?;
+    Ok(request)
+}
+
+fn is_envelope(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+fn apply_query(request: &mut SendRequest, query: &str) -> Result<(), Refused> {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
+            "wait" => {
+                let level = Level::from_word(value);
+                request.wait = level.ok_or((
+                    ErrorCode::BadRequest,
+                    "wait is queued, written or acked".into(),
+                ))?;
+            }
+            "timeout_ms" => {
+                let timeout = value.parse().ok();
+                request.timeout_ms = Some(timeout.ok_or((
+                    ErrorCode::BadRequest,
+                    "timeout_ms is a number of milliseconds".into(),
+                ))?);
+            }
+            _ => {
+                let cause = "the query takes wait and timeout_ms, and nothing else";
+                return Err((ErrorCode::BadRequest, cause.into()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn device_id(segment: &str) -> Result<Cow<'_, str>, Refused> {
+    let id = percent_decode_str(segment)
+        .decode_utf8()
+        .unwrap_or_default();
+    if is_valid_id(id.as_bytes()) {
+        return Ok(id);
+    }
+    Err((
+        ErrorCode::InvalidId,
+        "a device id is 1 to 128 characters of A-Z a-z 0-9 . _ : -".into(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: Method, path: &str) -> Result<Call<'_>, ErrorCode> {
+        Call::of(&method, path).map_err(|(code, _)| code)
+    }
+
+    #[test]
+    fn hot_calls_are_told_from_the_rest() {
+        assert_eq!(
+            call(Method::POST, "/v1/devices/tv-1/messages"),
+            Ok(Call::Send("tv-1".into()))
+        );
+        assert_eq!(
+            call(Method::POST, "/v1/devices/a%3Ab/messages"),
+            Ok(Call::Send("a:b".into()))
+        );
+        assert_eq!(
+            call(Method::HEAD, "/v1/devices/tv-1"),
+            Ok(Call::Inspect("tv-1".into()))
+        );
+        for (method, path) in [
+            (Method::GET, "/v1/devices/tv-1/messages"),
+            (Method::DELETE, "/v1/devices/tv-1"),
+            (Method::GET, "/v1/devices/tv-1/inbox"),
+            (Method::GET, "/v1/connections"),
+        ] {
+            assert_eq!(call(method, path), Ok(Call::Other), "{path}");
+        }
+    }
+
+    #[test]
+    fn ids_outside_the_alphabet_are_named() {
+        for bad in ["", "a%20b", "a%00", "%ff", "a%2Fb", &"x".repeat(129)] {
+            let path = format!("/v1/devices/{bad}/messages");
+            assert_eq!(
+                call(Method::POST, &path),
+                Err(ErrorCode::InvalidId),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_content_type_tells_the_envelope_from_the_payload() {
+        let body = Bytes::from_static(br#"{"data":1}"#);
+        let mut headers = HeaderMap::new();
+        assert_eq!(
+            send_request(&headers, None, &body).unwrap().payload.bytes,
+            body
+        );
+        headers.insert(
+            header::CONTENT_TYPE,
+            "Application/JSON; charset=utf-8".parse().unwrap(),
+        );
+        assert_eq!(
+            &send_request(&headers, None, &body).unwrap().payload.bytes[..],
+            b"1"
+        );
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert_eq!(
+            send_request(&headers, None, &body).unwrap_err().0,
+            ErrorCode::UnsupportedMediaType
+        );
+    }
+
+    #[test]
+    fn the_query_sets_the_level_and_the_deadline_and_nothing_else() {
+        let send = |query| send_request(&HeaderMap::new(), Some(query), &Bytes::new());
+        let request = send("wait=queued&timeout_ms=250").unwrap();
+        assert_eq!(
+            (request.wait, request.timeout_ms),
+            (Level::Queued, Some(250))
+        );
+        for bad in ["wait=soon", "timeout_ms=-1", "timeout_ms=", "ttl=3", "wait"] {
+            assert_eq!(send(bad).unwrap_err().0, ErrorCode::BadRequest, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! From the first byte to an authenticated line: the request head, the handshake, the credential.
+
+use http::StatusCode;
+
+use crate::base::time::{Now, Tick};
+use crate::head::buffer::HeadBuffer;
+use crate::head::request::{self, BadHead, Request};
+use crate::head::response::Response;
+use crate::metrics::Refusal;
+use crate::protocol::auth::authenticator::{AuthError, Authenticated, Authenticator, Credential};
+use crate::protocol::auth::origin::OriginPolicy;
+use crate::protocol::device::Dialect;
+use crate::wire::api::ErrorBody;
+use crate::wire::device::DeviceFrame;
+use crate::wire::error::ErrorCode;
+use crate::ws::decoder::Event;
+use crate::ws::handshake::{self, NoUpgrade};
+
+/// A connection on its way to becoming a line.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// When it was accepted: the one deadline counts from here, however its bytes trickle.
+    pub opened: Tick,
+    /// The same in microseconds, for the histogram.
+    pub opened_us: u64,
+    head: HeadBuffer,
+    turned_away: Option<Refusal>,
+    greeted: Option<Dialect>,
+}
+
+/// Who may come in, and how much they may say first.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate<'a> {
+    /// Bounds on the request head.
+    pub head: request::Limits,
+    /// Who a device is.
+    pub authenticator: &'a Authenticator,
+    /// Which browsers' pages may connect.
+    pub origins: &'a OriginPolicy,
+    /// Which cookie may carry a token.
+    pub cookie: Option<&'a str>,
+    /// Lines echo: for conformance tests.
+    pub is_echo: bool,
+    /// What a refused device should wait, in seconds; spread by the caller.
+    pub retry_after_s: u32,
+}
+
+/// What came of some bytes.
+#[derive(Debug)]
+pub enum Step {
+    /// The head is not whole.
+    Incomplete,
+    /// Not a line, and why; these bytes say so.
+    Refused(Refusal, Vec<u8>),
+    /// These bytes make it a WebSocket, which must bring its token in its first message.
+    Greeted(Switch),
+    /// These bytes make it a line of this device.
+    Authenticated(Switch, Dialect, Authenticated),
+    /// A browser's credential failed. Browsers cannot read a status, so it becomes a WebSocket and is closed.
+    Unauthorized(Switch, AuthError),
+}
+
+/// A 101, and where in the input the frames begin.
+#[derive(Debug)]
+pub struct Switch {
+    /// The response.
+    pub response: Vec<u8>,
+    /// Bytes of the input that belonged to the head.
+    pub consumed: usize,
+}
+
+impl Upgrade {
+    /// Makes the state of a socket accepted now; `turned_away` answers whatever it asks with 503.
+    pub fn new(turned_away: Option<Refusal>, now: Now) -> Self {
+        Self {
+            opened: now.tick(),
+            opened_us: now.us,
+            head: HeadBuffer::default(),
+            turned_away,
+            greeted: None,
+        }
+    }
+
+    /// Whether the 101 was sent, so that frames may be.
+    pub fn is_upgraded(&self) -> bool {
+        self.greeted.is_some()
+    }
+
+    /// The dialect of a WebSocket that has yet to bring its token.
+    pub fn greeted(&self) -> Option<Dialect> {
+        self.greeted
+    }
+
+    /// Takes bytes of the head.
+    pub fn handle_input(&mut self, input: &[u8], gate: &Gate<'_>, now: Now) -> Step {
+        let head = match self.head.receive(input, &gate.head) {
+            Ok(None) => return Step::Incomplete,
+            Ok(Some(head)) => head,
+            Err(bad) => return refuse_head(bad),
+        };
+        if let Some(refusal) = self.turned_away {
+            return turn_away(refusal, gate.retry_after_s);
+        }
+        match Request::parse(head.bytes, &gate.head) {
+            Ok(request) => {
+                let step = answer(&request, head.consumed, gate, now);
+                if let Step::Greeted(_) = &step {
+                    self.greeted = Some(Dialect::Json);
+                }
+                step
+            }
+            Err(bad) => refuse_head(bad),
+        }
+    }
+
+    /// Takes the first message of a WebSocket that brought no token.
+    ///
+    /// # Errors
+    /// [`AuthError`] when the message is anything but a `hello` with a good token.
+    pub fn handle_hello(
+        event: &Event<'_>,
+        authenticator: &Authenticator,
+        now: Now,
+    ) -> Result<Authenticated, AuthError> {
+        match event {
+            Event::Text(text) => match DeviceFrame::decode(text) {
+                Ok(DeviceFrame::Hello { token }) => {
+                    authenticator.authenticate(Credential::Token(token), now.wall_ms)
+                }
+                _ => Err(AuthError::Missing),
+            },
+            _ => Err(AuthError::Missing),
+        }
+    }
+}
+
+fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> Step {
+    if request.target().path != DEVICE_PATH {
+        let message = "devices connect to /ws; the sending API is on its own port";
+        return refuse(
+            Refusal::BadRequest,
+            StatusCode::NOT_FOUND,
+            ErrorCode::UnknownRoute,
+            message,
+        );
+    }
+    let supported: &[&str] = if gate.is_echo { &[ECHO] } else { &[JSON, RAW] };
+    let upgrade = handshake::Upgrade::accept(
+        request.method(),
+        request.minor_version(),
+        request.headers(),
+        supported,
+    );
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(no) => return refuse_upgrade(no),
+    };
+    let origin = match origin(request) {
+        Ok(origin) if gate.origins.allows(origin) => origin,
+        Ok(_) | Err(()) => {
+            let message = "this page's origin is not on the node's list (auth.origins)";
+            return refuse(
+                Refusal::ForbiddenOrigin,
+                StatusCode::FORBIDDEN,
+                ErrorCode::Forbidden,
+                message,
+            );
+        }
+    };
+    let mut response = Vec::with_capacity(RESPONSE_BYTES);
+    upgrade.encode_response(&mut response);
+    let switch = Switch { response, consumed };
+    let dialect = match upgrade.protocol() {
+        RAW => Dialect::Raw,
+        ECHO => Dialect::Echo,
+        _ => Dialect::Json,
+    };
+    match authenticate(request, origin, gate, now) {
+        Ok(authenticated) => Step::Authenticated(switch, dialect, authenticated),
+        // A raw line has no first message to bring a token in.
+        Err(AuthError::Missing)
+            if gate.authenticator.takes_tokens() && dialect == Dialect::Json =>
+        {
+            Step::Greeted(switch)
+        }
+        Err(error) if origin.is_some() => Step::Unauthorized(switch, error),
+        Err(error) => {
+            let message = format!("{error}; see docs/protocol.md for how a device authenticates");
+            refuse(
+                Refusal::Unauthorized,
+                StatusCode::UNAUTHORIZED,
+                ErrorCode::Unauthorized,
+                &message,
+            )
+        }
+    }
+}
+
+fn authenticate(
+    request: &Request<'_>,
+    origin: Option<&str>,
+    gate: &Gate<'_>,
+    now: Now,
+) -> Result<Authenticated, AuthError> {
+    let target = request.target();
+    if !gate.authenticator.takes_tokens() {
+        let device_id = target.query_pair("device_id").ok_or(AuthError::Missing)?;
+        let user_id = target.query_pair("user_id");
+        let credential = Credential::Dev {
+            device_id: &device_id,
+            user_id: user_id.as_deref(),
+        };
+        return gate.authenticator.authenticate(credential, now.wall_ms);
+    }
+    let bearer = request
+        .header("authorization")
+        .and_then(|value| value.strip_prefix("Bearer "));
+    let query = target.query_pair("token");
+    // A cookie rides along with whatever page asks, so it counts only for pages on the list.
+    let cookie = gate
+        .cookie
+        .filter(|_| origin.is_some())
+        .and_then(|name| request.cookie(name));
+    let token = bearer
+        .or(query.as_deref())
+        .or(cookie)
+        .ok_or(AuthError::Missing)?;
+    gate.authenticator
+        .authenticate(Credential::Token(token), now.wall_ms)
+}
+
+/// The `Origin`, if there is one; an error when there are several or it is no text.
+fn origin<'a>(request: &Request<'a>) -> Result<Option<&'a str>, ()> {
+    let is_there = request.header_values("origin").next().is_some();
+    match request.header("origin") {
+        None if is_there => Err(()),
+        origin => Ok(origin),
+    }
+}
+
+fn refuse_head(bad: BadHead) -> Step {
+    let status = StatusCode::from_u16(bad.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    refuse(
+        Refusal::BadRequest,
+        status,
+        ErrorCode::BadRequest,
+        bad.message(),
+    )
+}
+
+fn refuse_upgrade(no: NoUpgrade) -> Step {
+    let status = StatusCode::from_u16(no.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let body = body(ErrorCode::BadRequest, no.message());
+    let response = Response::new(status, &body);
+    let response = no
+        .headers()
+        .iter()
+        .fold(response, |response, (name, value)| {
+            response.header(name, *value)
+        });
+    encoded(Refusal::BadRequest, &response)
+}
+
+fn refuse(refusal: Refusal, status: StatusCode, code: ErrorCode, message: &str) -> Step {
+    encoded(refusal, &Response::new(status, &body(code, message)))
+}
+
+fn turn_away(refusal: Refusal, retry_after_s: u32) -> Step {
+    let (code, message) = match refusal {
+        Refusal::Draining => (
+            ErrorCode::Draining,
+            "this node is leaving; connect again for another one",
+        ),
+        _ => (
+            ErrorCode::Overloaded,
+            "this node is full; connect again later",
+        ),
+    };
+    encoded(
+        refusal,
+        &Response::new(StatusCode::SERVICE_UNAVAILABLE, &body(code, message))
+            .retry_after(retry_after_s),
+    )
+}
+
+fn encoded(refusal: Refusal, response: &Response<'_>) -> Step {
+    let mut out = Vec::new();
+    response.encode(&mut out);
+    Step::Refused(refusal, out)
+}
+
+fn body(code: ErrorCode, message: &str) -> String {
+    // A struct of strings always serialises.
+    serde_json::to_string(&ErrorBody::new(code, message, "")).unwrap_or_default()
+}
+
+/// Where devices connect.
+const DEVICE_PATH: &str = "/ws";
+const JSON: &str = "tautline.v1.json";
+const RAW: &str = "tautline.v1.raw";
+const ECHO: &str = "echo";
+/// Room for a 101 with a sub-protocol.
+const RESPONSE_BYTES: usize = 192;

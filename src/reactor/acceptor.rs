@@ -1,0 +1,196 @@
+//! Who comes in: listeners, admission, and what happens when the kernel has no descriptor left.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+
+use crate::base::close::CloseReason;
+use crate::base::time::Now;
+use crate::metrics::Refusal;
+use crate::net::stream::Transport;
+use crate::protocol::upgrade::Upgrade;
+use crate::reactor::api::ApiConn;
+use crate::reactor::conn::Phase;
+use crate::reactor::shard::Shard;
+
+/// The listeners of one reactor.
+#[derive(Debug)]
+pub struct Acceptor {
+    listeners: Vec<Listener>,
+    /// After running out of descriptors: when to try again. No new edge would come for what waits in the backlog.
+    retry_at_ms: u64,
+}
+
+#[derive(Debug)]
+struct Listener {
+    port: Port,
+    socket: TcpListener,
+    /// The kernel may hold connections that were not taken.
+    has_backlog: bool,
+}
+
+/// Who connects to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Devices, by WebSocket.
+    Devices,
+    /// Back ends, by HTTP.
+    Api,
+}
+
+impl Acceptor {
+    /// Registers the listeners with the reactor's poll.
+    ///
+    /// # Errors
+    /// When the kernel refuses a registration.
+    pub fn new(listeners: Vec<(Port, TcpListener)>, registry: &Registry) -> io::Result<Self> {
+        let mut listeners: Vec<_> = listeners
+            .into_iter()
+            .map(|(port, socket)| Listener {
+                port,
+                socket,
+                has_backlog: true,
+            })
+            .collect();
+        for (i, listener) in listeners.iter_mut().enumerate() {
+            registry.register(&mut listener.socket, listener_token(i), Interest::READABLE)?;
+        }
+        Ok(Self {
+            listeners,
+            retry_at_ms: 0,
+        })
+    }
+
+    /// Whether a token is a listener's.
+    pub(crate) fn owns(&self, token: Token) -> bool {
+        self.index(token).is_some()
+    }
+
+    /// Notes that a listener has connections.
+    pub(crate) fn note(&mut self, token: Token) {
+        if let Some(listener) = self.index(token).and_then(|i| self.listeners.get_mut(i)) {
+            listener.has_backlog = true;
+        }
+    }
+
+    fn index(&self, token: Token) -> Option<usize> {
+        (0..self.listeners.len()).find(|&i| listener_token(i) == token)
+    }
+
+    /// Whether connections wait that may be taken now.
+    pub(crate) fn has_backlog(&self, now: Now) -> bool {
+        now.ms() >= self.retry_at_ms && self.listeners.iter().any(|listener| listener.has_backlog)
+    }
+
+    /// When accepting is tried again after the kernel ran out; `u64::MAX` when it has not.
+    pub(crate) fn retry_at_ms(&self) -> u64 {
+        let is_waiting = self.listeners.iter().any(|listener| listener.has_backlog);
+        if is_waiting {
+            self.retry_at_ms
+        } else {
+            u64::MAX
+        }
+    }
+
+    /// Takes connections in, up to a budget; the queue is never left full on purpose, because a client whose
+    /// connection waits there believes itself connected.
+    pub(crate) fn accept(&mut self, shard: &mut Shard<TcpStream>, now: Now) {
+        if !self.has_backlog(now) {
+            return;
+        }
+        for listener in &mut self.listeners {
+            for _ in 0..ACCEPTS_PER_ITERATION_MAX {
+                match listener.socket.accept() {
+                    Ok((stream, _)) => shard.admit(stream, listener.port, now),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        listener.has_backlog = false;
+                        break;
+                    }
+                    Err(error) => {
+                        shard.cells().accept_errors.add(1);
+                        // The connection died in the queue; the next one may be well.
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                        ) {
+                            continue;
+                        }
+                        self.retry_at_ms = now.ms() + ACCEPT_RETRY_MS;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Shard<TcpStream> {
+    /// Gives a new connection its slot, or its refusal.
+    fn admit(&mut self, stream: TcpStream, port: Port, now: Now) {
+        self.cells().accepted.add(1);
+        match port {
+            Port::Devices => self.admit_device(stream, now),
+            Port::Api => self.admit_api(stream, now),
+        }
+    }
+
+    fn admit_device(&mut self, stream: TcpStream, now: Now) {
+        let limits = &self.settings.limits;
+        let sockets = self.node.sockets.fetch_add(1, Ordering::Relaxed);
+        let handshakes_max = u64::from(limits.handshakes_max) / self.node.cells.len() as u64;
+        let turned_away = if self.node.is_draining.load(Ordering::Relaxed) {
+            Some(Refusal::Draining)
+        } else if sockets >= limits.connections_max
+            || self.cells().handshakes.value() >= handshakes_max
+        {
+            Some(Refusal::TableFull)
+        } else {
+            None
+        };
+        let is_hopeless = sockets
+            >= limits
+                .connections_max
+                .saturating_add(REFUSALS_IN_FLIGHT_MAX);
+        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(turned_away, now)));
+        if is_hopeless {
+            self.shut_out(stream);
+        } else if self.open(stream, upgrade, now).is_some() {
+            return self.cells().handshakes.add(1);
+        } else {
+            self.cells().refused[Refusal::TableFull as usize].add(1);
+        }
+        self.node.dismiss();
+    }
+
+    fn admit_api(&mut self, stream: TcpStream, now: Now) {
+        let api_connections_max =
+            u64::from(self.settings.api.connections_max) / self.node.cells.len() as u64;
+        if self.cells().api_connections.value() >= api_connections_max.max(1) {
+            return self.shut_out(stream);
+        }
+        let conn = Box::new(ApiConn::new(&self.api, now));
+        if self.open(stream, Phase::Api(conn), now).is_some() {
+            self.cells().api_connections.add(1);
+        }
+    }
+
+    /// Resets a connection that there is not even room to refuse.
+    fn shut_out(&mut self, mut stream: TcpStream) {
+        stream.abort();
+        self.cells().refused[Refusal::TableFull as usize].add(1);
+        self.cells().closed[CloseReason::Overload as usize].add(1);
+    }
+}
+
+fn listener_token(index: usize) -> Token {
+    Token(usize::MAX - 1 - index)
+}
+
+/// Connections taken from one listener per iteration; established lines have their turn in between.
+const ACCEPTS_PER_ITERATION_MAX: usize = 256;
+/// How long to leave the listeners alone after the kernel ran out of descriptors or memory.
+const ACCEPT_RETRY_MS: u64 = 100;
+/// Sockets over the limit that are heard and told 503; more are reset.
+const REFUSALS_IN_FLIGHT_MAX: u32 = 1_024;

@@ -1,0 +1,255 @@
+//! Connections of back ends: HTTP by hyper, polled by the reactor itself.
+//!
+//! A thread change per message would cost more than everything else in it, so the hot calls are answered on the
+//! reactor that read them. hyper sees two buffers ([`pipe`]), a task is polled when its connection has something new
+//! or its waker says so ([`task`]), and what it asks of the shard goes through [`ApiContext`]. Every other route is
+//! handed to the control plane by the [`Fallback`].
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::oneshot;
+
+use crate::base::close::CloseReason;
+use crate::base::id::{ConnId, MessageId, ShardId};
+use crate::base::time::{Now, Tick};
+use crate::config::section;
+use crate::mailbox::command::{Delivery, Inspection, Post};
+use crate::net::stream::Transport;
+use crate::reactor::api::pipe::{Pipe, PipeEnd};
+use crate::reactor::api::task::TaskWaker;
+use crate::reactor::conn::Phase;
+use crate::reactor::node::Node;
+use crate::reactor::shard::Shard;
+use crate::reactor::waiter::Waiters;
+
+pub(crate) mod pipe;
+pub(crate) mod service;
+pub(crate) mod task;
+
+/// The body of an answer that another thread makes.
+pub type RemoteBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+/// Hands a request to the control plane; the answer comes back through the receiver.
+pub type Fallback =
+    Arc<dyn Fn(Request<Bytes>) -> oneshot::Receiver<Response<RemoteBody>> + Send + Sync>;
+
+/// What the API tasks of one shard share with its loop.
+pub(crate) struct ApiContext {
+    pub(crate) shard: ShardId,
+    pub(crate) node: Arc<Node>,
+    pub(crate) waiters: Waiters,
+    /// Connections whose task has something to do.
+    pub(crate) ready: RefCell<Vec<ConnId>>,
+    /// What tasks ask of the shard; taken up after they were polled.
+    pub(crate) submissions: RefCell<Vec<Submission>>,
+    /// The clock reading of the current iteration.
+    pub(crate) now: Cell<Now>,
+    pub(crate) fallback: Fallback,
+    post: Post,
+    counter: Cell<u32>,
+}
+
+/// A request of a task to its shard, and the monotonic millisecond until which it has patience.
+#[derive(Debug)]
+pub(crate) enum Submission {
+    /// Deliver a message.
+    Send(Box<Delivery>, u64),
+    /// Find a device.
+    Ask(Box<Inspection>, u64),
+}
+
+impl ApiContext {
+    pub(crate) fn new(shard: ShardId, node: Arc<Node>, post: Post, fallback: Fallback) -> Rc<Self> {
+        Rc::new(Self {
+            shard,
+            node,
+            waiters: Waiters::new(shard, WAITERS_MAX),
+            ready: RefCell::default(),
+            submissions: RefCell::default(),
+            now: Cell::default(),
+            fallback,
+            post,
+            counter: Cell::new(0),
+        })
+    }
+
+    /// A new message id.
+    pub(crate) fn mint(&self) -> MessageId {
+        let counter = self.counter.get();
+        self.counter.set(counter.wrapping_add(1));
+        MessageId::new(self.now.get().wall_ms, self.node.epoch, self.shard, counter)
+    }
+}
+
+impl std::fmt::Debug for ApiContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiContext")
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One connection of a back end. Rare and fat: hyper's buffers are some 20 KB.
+pub(crate) struct ApiConn {
+    pipe: Rc<RefCell<Pipe>>,
+    task: Pin<Box<dyn Future<Output = ()>>>,
+    stage: Rc<Cell<Stage>>,
+    waker: Option<Arc<TaskWaker>>,
+    is_finished: bool,
+}
+
+/// What the far end is expected to do next, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Send another request, or nothing.
+    Idle(Tick),
+    /// Finish the head it began.
+    Head(Tick),
+    /// Finish the body it announced.
+    Body(Tick),
+    /// Wait for the answer.
+    Answering,
+}
+
+impl ApiConn {
+    pub(crate) fn new(context: &Rc<ApiContext>, now: Now) -> Self {
+        let pipe = Rc::new(RefCell::new(Pipe::default()));
+        let stage = Rc::new(Cell::new(Stage::Idle(now.tick())));
+        let task = service::serve(
+            PipeEnd(Rc::clone(&pipe)),
+            Rc::clone(context),
+            Rc::clone(&stage),
+        );
+        Self {
+            pipe,
+            task: Box::pin(task),
+            stage,
+            waker: None,
+            is_finished: false,
+        }
+    }
+
+    pub(crate) fn deadline(&self, api: &section::Api) -> Option<(Tick, CloseReason)> {
+        match self.stage.get() {
+            Stage::Idle(since) => Some((since.after(api.idle_timeout), CloseReason::Idle)),
+            Stage::Head(since) => {
+                Some((since.after(api.head_timeout), CloseReason::HandshakeTimeout))
+            }
+            Stage::Body(since) => {
+                Some((since.after(api.body_timeout), CloseReason::HandshakeTimeout))
+            }
+            Stage::Answering => None,
+        }
+    }
+
+    /// Whether hyper has room for more bytes.
+    pub(crate) fn may_read(&self) -> bool {
+        self.pipe.borrow().unread() < Pipe::INPUT_BYTES_MAX
+    }
+
+    pub(crate) fn fill(&self, bytes: &[u8], now: Now) {
+        self.pipe.borrow_mut().fill(bytes);
+        if let Stage::Idle(_) = self.stage.get() {
+            self.stage.set(Stage::Head(now.tick()));
+        }
+    }
+
+    pub(crate) fn end_input(&self) {
+        self.pipe.borrow_mut().input_ended = true;
+    }
+
+    fn poll(&mut self, id: ConnId, context: &ApiContext) -> Poll<()> {
+        if self.is_finished {
+            return Poll::Ready(());
+        }
+        let new_waker = || TaskWaker::new(id, context.shard, context.post.clone());
+        let waker = self.waker.get_or_insert_with(new_waker);
+        waker.begin_poll();
+        let poll = self
+            .task
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker.waker()));
+        self.is_finished = poll.is_ready();
+        poll
+    }
+}
+
+impl std::fmt::Debug for ApiConn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiConn")
+            .field("stage", &self.stage.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Shard<T> {
+    /// Polls the tasks that have something to do, until what they asked for has made no other task ready.
+    pub(crate) fn poll_api_tasks(&mut self, now: Now) {
+        let mut ready = Vec::new();
+        loop {
+            ready.append(&mut self.api.ready.borrow_mut());
+            task::take_ready(&mut ready);
+            if ready.is_empty() {
+                return;
+            }
+            ready.sort_unstable();
+            ready.dedup();
+            for id in ready.drain(..) {
+                self.poll_api_task(id, now);
+            }
+            let submissions = self.api.submissions.take();
+            for submission in submissions {
+                match submission {
+                    Submission::Send(delivery, deadline_ms) => self.submit(delivery, deadline_ms),
+                    Submission::Ask(inspection, deadline_ms) => self.ask(inspection, deadline_ms),
+                }
+            }
+            // Own devices are written to here and now, so that the answers can leave in this iteration.
+            self.flush_dirty(now);
+        }
+    }
+
+    fn poll_api_task(&mut self, id: ConnId, now: Now) {
+        let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
+        let context = Rc::clone(&self.api);
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Phase::Api(api) = &mut conn.phase else {
+            return;
+        };
+        // Who does not read its answers gets no more of them; emptying the outbox makes the task ready again.
+        if conn
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| outbox.len() > outbox_bytes_max)
+        {
+            return;
+        }
+        let is_done = api.poll(id, &context).is_ready();
+        let pipe = Rc::clone(&api.pipe);
+        let has_room = api.may_read();
+        let mut pipe = pipe.borrow_mut();
+        if !pipe.output.is_empty() {
+            self.send(id, &pipe.output);
+            pipe.output.clear();
+        }
+        if is_done || pipe.output_ended {
+            self.close(id, CloseReason::PeerClosed);
+        } else {
+            self.arm(id, now);
+            if has_room {
+                self.mark_unread(id);
+            }
+        }
+    }
+}
+
+/// Requests of one shard that may wait for an answer at once; more are told `overloaded`.
+const WAITERS_MAX: usize = 65_536;

@@ -1,0 +1,107 @@
+//! What hyper reads from and writes to: two buffers that the shard fills and empties.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use hyper::rt::ReadBufCursor;
+
+/// The bytes between a socket and hyper.
+///
+/// There are no wakers in it: whoever fills or empties it polls the connection's task afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe {
+    input: Vec<u8>,
+    /// How much of `input` hyper has read.
+    read: usize,
+    /// The far end has finished; hyper sees the end after the input.
+    pub(crate) input_ended: bool,
+    /// What hyper has written and the outbox has not taken.
+    pub(crate) output: Vec<u8>,
+    /// hyper has shut its side.
+    pub(crate) output_ended: bool,
+}
+
+impl Pipe {
+    /// Most bytes that wait for hyper before the socket is left alone.
+    pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
+    /// Most bytes that hyper may write before it must wait for the socket.
+    const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+    /// Bytes that wait for hyper.
+    pub(crate) fn unread(&self) -> usize {
+        self.input.len() - self.read
+    }
+
+    /// Takes bytes from the socket.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    fn read(&mut self, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let unread = &self.input[self.read..];
+        if unread.is_empty() {
+            return if self.input_ended {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            };
+        }
+        let n = unread.len().min(buf.remaining());
+        buf.put_slice(&unread[..n]);
+        self.read += n;
+        if self.read == self.input.len() {
+            self.input.clear();
+            // An idle API connection keeps no more than a usual request needs.
+            self.input.shrink_to(2 * 1024);
+            self.read = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let n = bytes
+            .len()
+            .min(Self::OUTPUT_BYTES_MAX.saturating_sub(self.output.len()));
+        if n == 0 && !bytes.is_empty() {
+            return Poll::Pending;
+        }
+        self.output.extend_from_slice(&bytes[..n]);
+        Poll::Ready(Ok(n))
+    }
+}
+
+/// hyper's end of the pipe.
+#[derive(Clone, Debug)]
+pub(crate) struct PipeEnd(pub(crate) Rc<RefCell<Pipe>>);
+
+impl hyper::rt::Read for PipeEnd {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().read(&mut buf)
+    }
+}
+
+impl hyper::rt::Write for PipeEnd {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().output_ended = true;
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,344 @@
+//! The sending API's hot calls, answered where they are read.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use serde::Serialize;
+
+use crate::base::id::{ConnectionId, Location, is_valid_id};
+use crate::config::section::ApiRole;
+use crate::mailbox::command::{Delivery, Inspection, Outcome};
+use crate::protocol::auth::api_key::ApiAuthError;
+use crate::protocol::push::{Call, Refused, send_request};
+use crate::reactor::api::pipe::PipeEnd;
+use crate::reactor::api::{ApiContext, RemoteBody, Stage, Submission};
+use crate::reactor::sweep::millis;
+use crate::reactor::waiter::Answer;
+use crate::wire::api::{ErrorBody, Level, SendRequest, SendResult};
+use crate::wire::error::ErrorCode;
+
+type ApiBody = Either<Full<Bytes>, RemoteBody>;
+
+/// Serves one connection until either side ends it.
+pub(super) async fn serve(io: PipeEnd, context: Rc<ApiContext>, stage: Rc<Cell<Stage>>) {
+    let service = service_fn(|request| {
+        let (context, stage) = (Rc::clone(&context), Rc::clone(&stage));
+        async move {
+            stage.set(Stage::Body(context.now.get().tick()));
+            let response = answer(&context, &stage, request).await;
+            stage.set(Stage::Idle(context.now.get().tick()));
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .half_close(true)
+        // The reactor's deadlines cover it; hyper has no timer here.
+        .header_read_timeout(None)
+        .serve_connection(io, service);
+    // A connection ends by an error of the far end's as often as not; its bytes have been answered already.
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "api connection ended");
+    }
+}
+
+/// One request's way through: who asks, what for, and what came of it.
+async fn answer(
+    context: &ApiContext,
+    stage: &Cell<Stage>,
+    request: Request<Incoming>,
+) -> Response<ApiBody> {
+    context.node.cells[usize::from(context.shard.0)]
+        .api_requests
+        .add(1);
+    let (mut parts, body) = request.into_parts();
+    let request_id = request_id(context, &mut parts);
+    let result = match Call::of(&parts.method, parts.uri.path()) {
+        Ok(Call::Send(device_id)) => {
+            send(context, stage, &parts, device_id.into_owned(), body).await
+        }
+        Ok(Call::Inspect(device_id)) => inspect(context, stage, &parts, &device_id).await,
+        Ok(Call::Other) => return hand_over(context, stage, parts, body, &request_id).await,
+        Err(refused) => Err(refused),
+    };
+    let mut response =
+        result.unwrap_or_else(|(code, cause)| error_response(code, &cause, &request_id));
+    put_request_id(&mut response, &request_id);
+    response
+}
+
+async fn send(
+    context: &ApiContext,
+    stage: &Cell<Stage>,
+    parts: &Parts,
+    device_id: String,
+    body: Incoming,
+) -> Result<Response<ApiBody>, Refused> {
+    let settings = context.node.settings.load();
+    let service = authorize(context, parts, ApiRole::Send)?;
+    let body = collect(body, settings.api.body_bytes_max.as_usize()).await?;
+    stage.set(Stage::Answering);
+    let request = send_request(&parts.headers, parts.uri.query(), &body)?;
+    let payload_bytes_max = settings.limits.message_bytes_max.as_usize();
+    if request.payload.bytes.len() > payload_bytes_max {
+        let cause =
+            format!("the payload is over limits.message_bytes_max ({payload_bytes_max} bytes)");
+        return Err((ErrorCode::PayloadTooLarge, cause.into()));
+    }
+    let timeout_ms = request
+        .timeout_ms
+        .unwrap_or_else(|| millis(settings.api.timeout_default));
+    let timeout_ms = timeout_ms.min(millis(settings.api.timeout_max));
+    drop(settings);
+    let bound_to = request
+        .connection_id
+        .as_deref()
+        .map(|text| bound_location(context, text))
+        .transpose()?;
+    let waiting = context.waiters.open(request.wait).ok_or(BUSY)?;
+    let (message_id, now) = (context.mint(), context.now.get());
+    let SendRequest { payload, wait, .. } = request;
+    let delivery = Box::new(Delivery {
+        device_id: device_id.into(),
+        candidates: Vec::new(),
+        bound_to,
+        message_id,
+        payload,
+        service,
+        wait,
+        ticket: waiting.ticket(),
+        submitted_us: now.us,
+    });
+    context
+        .submissions
+        .borrow_mut()
+        .push(Submission::Send(delivery, now.ms() + timeout_ms));
+    let answer = waiting.await;
+    let latency_ms = context.now.get().us.saturating_sub(now.us) / 1_000;
+    let (level, location) = reached(answer, &message_id.to_string())?;
+    let result = SendResult {
+        message_id: message_id.to_string(),
+        result: level,
+        level,
+        node_id: context.node.id.to_string(),
+        connection_id: context.node.connection_id(location).to_string(),
+        latency_ms,
+    };
+    let status = if level == Level::Queued {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    Ok(json(status, &result))
+}
+
+async fn inspect(
+    context: &ApiContext,
+    stage: &Cell<Stage>,
+    parts: &Parts,
+    device_id: &str,
+) -> Result<Response<ApiBody>, Refused> {
+    authorize(context, parts, ApiRole::Read)?;
+    stage.set(Stage::Answering);
+    let waiting = context.waiters.open(Level::Queued).ok_or(BUSY)?;
+    let inspection = Box::new(Inspection {
+        device_id: device_id.into(),
+        candidates: Vec::new(),
+        ticket: waiting.ticket(),
+    });
+    let deadline_ms = context.now.get().ms() + INSPECTION_PATIENCE_MS;
+    context
+        .submissions
+        .borrow_mut()
+        .push(Submission::Ask(inspection, deadline_ms));
+    match waiting.await.outcome {
+        Outcome::Found(info) => Ok(json(StatusCode::OK, &info)),
+        Outcome::Offline => Err(OFFLINE),
+        _ => Err(BUSY),
+    }
+}
+
+/// Hands everything else to the control plane, body and all.
+async fn hand_over(
+    context: &ApiContext,
+    stage: &Cell<Stage>,
+    parts: Parts,
+    body: Incoming,
+    request_id: &str,
+) -> Response<ApiBody> {
+    let body_bytes_max = context.node.settings.load().api.body_bytes_max.as_usize();
+    let body = match collect(body, body_bytes_max).await {
+        Ok(body) => body,
+        Err((code, cause)) => return error_response(code, &cause, request_id),
+    };
+    stage.set(Stage::Answering);
+    let mut response = match (context.fallback)(Request::from_parts(parts, body)).await {
+        Ok(response) => response.map(Either::Right),
+        Err(_) => error_response(
+            ErrorCode::Internal,
+            "the control plane dropped the request",
+            request_id,
+        ),
+    };
+    put_request_id(&mut response, request_id);
+    response
+}
+
+/// The level a message reached and where, or the error that says why it did not: the one place that decides.
+fn reached(answer: Answer, message_id: &str) -> Result<(Level, Location), Refused> {
+    match answer.outcome {
+        Outcome::Reached(level, location) => Ok((level, location)),
+        Outcome::Offline => Err(OFFLINE),
+        Outcome::Gone => Err((
+            ErrorCode::ConnectionGone,
+            "the connection named is gone; look the device up again".into(),
+        )),
+        Outcome::SlowConsumer => Err((
+            ErrorCode::SlowConsumer,
+            "the device does not read what it is sent; its line is being closed".into(),
+        )),
+        Outcome::AckUnsupported => Err((
+            ErrorCode::AckUnsupported,
+            "a raw line cannot acknowledge; use wait=written".into(),
+        )),
+        Outcome::Timeout => {
+            let so_far = answer.progress.map_or("none", |(level, _)| level.word());
+            let cause = format!(
+                "message {message_id} did not reach the level in time; reached so far: {so_far}"
+            );
+            Err((ErrorCode::AckTimeout, cause.into()))
+        }
+        Outcome::Busy | Outcome::Found(_) => Err(BUSY),
+    }
+}
+
+fn authorize(
+    context: &ApiContext,
+    parts: &Parts,
+    role: ApiRole,
+) -> Result<std::sync::Arc<str>, Refused> {
+    let header = parts
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let settings = context.node.settings.load();
+    settings
+        .api_keys
+        .authorize(header, role)
+        .cloned()
+        .map_err(|error| match error {
+            ApiAuthError::Unauthorized => (
+                ErrorCode::Unauthorized,
+                "send `Authorization: Bearer <api key>`".into(),
+            ),
+            ApiAuthError::Forbidden => (
+                ErrorCode::Forbidden,
+                "the key lacks the role for this call".into(),
+            ),
+        })
+}
+
+async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let cause = format!("the body is over api.body_bytes_max ({bytes_max} bytes)");
+            Err((ErrorCode::PayloadTooLarge, cause.into()))
+        }
+        Err(error) => Err((
+            ErrorCode::InvalidBody,
+            format!("the body did not arrive whole: {error}").into(),
+        )),
+    }
+}
+
+/// Where a message is bound to; a connection of another run or node is as gone as one that closed.
+fn bound_location(context: &ApiContext, text: &str) -> Result<Location, Refused> {
+    let id = ConnectionId::parse(text).ok_or((
+        ErrorCode::BadRequest,
+        Cow::from("connection_id is not one of ours"),
+    ))?;
+    if id.epoch == context.node.epoch {
+        return Ok(id.location);
+    }
+    Err((
+        ErrorCode::ConnectionGone,
+        "the connection named is gone; look the device up again".into(),
+    ))
+}
+
+/// The caller's `X-Request-Id` if it is an id, else a new one; either way the request carries it on.
+fn request_id(context: &ApiContext, parts: &mut Parts) -> String {
+    let given = parts
+        .headers
+        .get(REQUEST_ID)
+        .filter(|id| is_valid_id(id.as_bytes()));
+    if let Some(id) = given.and_then(|id| id.to_str().ok()) {
+        return id.to_owned();
+    }
+    let id = context.mint().to_string();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        parts.headers.insert(REQUEST_ID, value);
+    }
+    id
+}
+
+fn put_request_id(response: &mut Response<ApiBody>, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+}
+
+fn error_response(code: ErrorCode, cause: &str, request_id: &str) -> Response<ApiBody> {
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, &ErrorBody::new(code, cause, request_id));
+    if matches!(code.status(), 429 | 503) {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if code == ErrorCode::Unauthorized {
+        response.headers_mut().insert(
+            http::header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer"),
+        );
+    }
+    response
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response<ApiBody> {
+    // Our own structs of strings and numbers always serialise.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+const OFFLINE: Refused = (
+    ErrorCode::DeviceOffline,
+    Cow::Borrowed("the device is not connected to this node"),
+);
+const BUSY: Refused = (
+    ErrorCode::Overloaded,
+    Cow::Borrowed("the node has no room for the request now; try again"),
+);
+/// The header that names a request in answers and logs.
+const REQUEST_ID: &str = "x-request-id";
+/// Headers of a request; hyper answers more with 431.
+const HEADERS_MAX: usize = 64;
+/// hyper's bound on a request head; the smallest it takes.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Asking another shard takes microseconds; a shard that has not answered by now is overloaded.
+const INSPECTION_PATIENCE_MS: u64 = 2_000;

@@ -1,0 +1,47 @@
+//! One structured line per connection at its end, and a bound on how many there are.
+
+use crate::base::bucket::TokenBucket;
+use crate::base::close::CloseReason;
+use crate::base::id::ConnId;
+use crate::base::time::Now;
+use crate::net::stream::Transport;
+use crate::protocol::device::Device;
+use crate::reactor::shard::{Shard, dialect_name};
+
+/// How many close lines a shard may still write. A storm is told by counters, not by a million lines.
+#[derive(Debug)]
+pub(crate) struct CloseLog(TokenBucket);
+
+impl Default for CloseLog {
+    fn default() -> Self {
+        Self(TokenBucket::new(LINES_PER_SECOND, LINES_BURST))
+    }
+}
+
+impl<T: Transport> Shard<T> {
+    /// Writes the line for an authenticated device. Ids are checked and need no escaping; payloads and tokens never
+    /// appear.
+    pub(crate) fn log_close(&mut self, device: &Device, id: ConnId, reason: CloseReason, now: Now) {
+        if !self.close_log.0.take(1, now) {
+            self.cells().log_lines_dropped.add(1);
+            return;
+        }
+        tracing::info!(
+            target: "tautline::close",
+            reason = reason.word(),
+            device = device.identity.device(),
+            account = device.identity.account(),
+            connection = %self.node.connection_id_of(self.id, id),
+            protocol = dialect_name(device.dialect),
+            age_ms = now.wall_ms.saturating_sub(device.since_ms),
+            received = device.received,
+            delivered = device.delivered,
+            "line closed"
+        );
+    }
+}
+
+/// Close lines per second and shard in the long run.
+const LINES_PER_SECOND: u32 = 50;
+/// Close lines a shard may write at once.
+const LINES_BURST: u32 = 500;

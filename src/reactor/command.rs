@@ -1,0 +1,151 @@
+//! What other threads ask of a shard, and the timers that fire in it.
+
+use crate::base::close::CloseReason;
+use crate::base::id::ConnId;
+use crate::base::time::{Now, Tick};
+use crate::mailbox::command::{Command, Completion, Listing, Outcome};
+use crate::net::stream::Transport;
+use crate::protocol::device::Device;
+use crate::reactor::conn::{Conn, Phase};
+use crate::reactor::shard::{Shard, Timer, dialect_name};
+use crate::wire::api::{ConnectionInfo, DeviceInfo};
+
+impl<T: Transport> Shard<T> {
+    /// Carries a command out.
+    pub(crate) fn handle_command(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Deliver(delivery) => self.deliver(delivery),
+            Command::Inspect(inspection) => self.inspect(inspection),
+            Command::Kick(id, reply) => {
+                let is_there = self
+                    .arena
+                    .get(id)
+                    .is_some_and(|conn| conn.device().is_some());
+                if is_there {
+                    self.close(id, CloseReason::Kicked);
+                }
+                // An operator who has hung up needs no answer.
+                reply.send(is_there).ok();
+            }
+            Command::List(listing) => self.list(*listing),
+            Command::Reload => self.settings = self.node.settings.load_full(),
+            Command::Drain { spread_ms } => self.begin_drain(spread_ms, now),
+            Command::Resume => self.end_drain(now),
+            Command::CloseLines(reason) => self.close_all(|conn| conn.device().is_some(), reason),
+            Command::Stop(reason) => self.close_all(|_| true, reason),
+        }
+    }
+
+    /// Takes an answer from another shard.
+    pub(crate) fn handle_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Answer(ticket, outcome) => self.answer(ticket, outcome),
+            Completion::Replace(replacement) => self.replace(*replacement),
+            Completion::Wake(id) => self.api.ready.borrow_mut().push(id),
+        }
+    }
+
+    /// Closes every connection of a kind that is not closing already.
+    fn close_all(&mut self, is_meant: impl Fn(&Conn<T>) -> bool, reason: CloseReason) {
+        let ids: Vec<_> = self
+            .arena
+            .iter()
+            .filter(|(_, conn)| is_meant(conn))
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            self.close(id, reason);
+        }
+    }
+
+    /// Answers one page of the connection list, in slot order.
+    fn list(&self, listing: Listing) {
+        let mut lines = Vec::new();
+        let mut next = None;
+        for (id, conn) in self.arena.iter_from(listing.from_slot) {
+            if lines.len() >= listing.limit || id.slot - listing.from_slot >= LISTED_SLOTS_MAX {
+                next = Some(id.slot);
+                break;
+            }
+            let Some(device) = conn.device() else {
+                continue;
+            };
+            if listing.user_id.is_none() || device.identity.account() == listing.user_id.as_deref()
+            {
+                lines.push(self.connection_info(id, device));
+            }
+        }
+        // An asker who has hung up needs no answer.
+        listing.reply.send((lines, next)).ok();
+    }
+
+    fn connection_info(&self, id: ConnId, device: &Device) -> ConnectionInfo {
+        let labels = device
+            .identity
+            .labels()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        ConnectionInfo {
+            connection_id: self.node.connection_id_of(self.id, id).to_string(),
+            device_id: device.identity.device().to_owned(),
+            user_id: device.identity.account().map(str::to_owned),
+            labels: labels.collect(),
+            protocol: dialect_name(device.dialect).to_owned(),
+            since_ms: device.since_ms,
+        }
+    }
+
+    /// What `GET /v1/devices/{device_id}` shows of a line.
+    pub(crate) fn device_info(&self, id: ConnId) -> Option<DeviceInfo> {
+        let device = self.arena.get(id)?.device()?;
+        let connection = self.connection_info(id, device);
+        Some(DeviceInfo {
+            online: true,
+            node_id: self.node.id.to_string(),
+            connection,
+        })
+    }
+
+    /// Fires the timers that have come due, up to a budget.
+    pub(crate) fn expire_timers(&mut self, now: Now) {
+        let mut expired = Vec::new();
+        self.wheel
+            .expire(now.ms(), TIMERS_PER_ITERATION_MAX, &mut expired);
+        for timer in expired {
+            match timer {
+                Timer::Conn(id, deadline) => self.handle_deadline(id, deadline, now),
+                Timer::Waiter(ticket) => {
+                    if self.api.waiters.is_waiting(ticket) {
+                        self.cells().timeouts.add(1);
+                        self.answer(ticket, Outcome::Timeout);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a connection whose earliest deadline has passed, or sets the timer to the one it has now.
+    fn handle_deadline(&mut self, id: ConnId, deadline: Tick, now: Now) {
+        let Some(conn) = self.arena.get_mut(id).filter(|conn| conn.armed == deadline) else {
+            return;
+        };
+        conn.armed = Tick::NEVER;
+        match conn.deadline(&self.settings) {
+            Some((at, reason)) if at <= now.tick() => {
+                if matches!(conn.phase, Phase::Closing(_)) {
+                    conn.stream.abort();
+                    self.lose_unwritten(id);
+                    self.drop_conn(id);
+                } else {
+                    self.close(id, reason);
+                }
+            }
+            Some(_) => self.arm(id, now),
+            None => {}
+        }
+    }
+}
+
+/// Slots that one page of the list may look at, so that a filter that matches nobody costs a reactor a millisecond.
+const LISTED_SLOTS_MAX: u32 = 16_384;
+/// Timers fired per iteration; the rest follow in the next.
+const TIMERS_PER_ITERATION_MAX: usize = 4_096;

@@ -1,0 +1,127 @@
+//! One connection: a socket, what it is doing, and the little it owns while idle.
+
+use crate::base::close::CloseReason;
+use crate::base::time::Tick;
+use crate::protocol::device::Device;
+use crate::protocol::upgrade::Upgrade;
+use crate::reactor::api::ApiConn;
+use crate::reactor::outbox::Outbox;
+use crate::reactor::settings::Settings;
+use crate::ws::decoder::Decoder;
+
+/// One accepted socket. An idle line is this record, its cells in the arena, its identity and its presence entry.
+#[derive(Debug)]
+pub(crate) struct Conn<T> {
+    pub(crate) stream: T,
+    pub(crate) phase: Phase,
+    /// Bytes of a frame or message that is not complete.
+    pub(crate) decoder: Decoder,
+    /// Frames the socket has not taken.
+    pub(crate) outbox: Option<Box<Outbox>>,
+    /// The deadline the wheel holds for this connection; a timer that fires for another one is stale.
+    pub(crate) armed: Tick,
+    pub(crate) flags: Flags,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Sending its request head, or the token in its first message.
+    Upgrade(Box<Upgrade>),
+    /// An authenticated device.
+    Device(Device),
+    /// A back end speaking HTTP.
+    Api(Box<ApiConn>),
+    /// Ended: the last bytes are on their way, what still comes is dropped.
+    Closing(Box<Closing>),
+}
+
+/// The end of a connection.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    /// When it is dropped even if the far end keeps it open.
+    pub(crate) deadline: Tick,
+    /// Whether to wait for the far end to finish, so that unread bytes do not turn our last words into a reset.
+    pub(crate) awaits_end: bool,
+    /// Our side was shut.
+    pub(crate) is_finished: bool,
+    /// A device's socket, which counts against the node's limit.
+    pub(crate) is_device_port: bool,
+}
+
+/// What is going on with a connection within an iteration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    /// In the dirty list: there is something to flush.
+    pub(crate) is_dirty: bool,
+    /// In the unread list: its socket may hold more than one visit's budget.
+    pub(crate) is_unread: bool,
+    /// Watched for writability, because a send has blocked.
+    pub(crate) watches_writes: bool,
+    /// The poll has seen the far end finish.
+    pub(crate) is_read_closed: bool,
+    /// To be buried at the end of the iteration, for this reason.
+    pub(crate) closing: Option<CloseReason>,
+}
+
+impl<T> Conn<T> {
+    pub(crate) fn new(stream: T, phase: Phase) -> Self {
+        Self {
+            stream,
+            phase,
+            decoder: Decoder::default(),
+            outbox: None,
+            armed: Tick::NEVER,
+            flags: Flags::default(),
+        }
+    }
+
+    /// The device, if the connection is an open line.
+    pub(crate) fn device(&self) -> Option<&Device> {
+        match &self.phase {
+            Phase::Device(device) if self.flags.closing.is_none() => Some(device),
+            Phase::Device(_) | Phase::Upgrade(_) | Phase::Api(_) | Phase::Closing(_) => None,
+        }
+    }
+
+    /// The device, if the connection is an open line.
+    pub(crate) fn device_mut(&mut self) -> Option<&mut Device> {
+        match &mut self.phase {
+            Phase::Device(device) if self.flags.closing.is_none() => Some(device),
+            Phase::Device(_) | Phase::Upgrade(_) | Phase::Api(_) | Phase::Closing(_) => None,
+        }
+    }
+
+    /// The earliest moment at which the connection ends unless something happens, and the reason it would have.
+    pub(crate) fn deadline(&self, settings: &Settings) -> Option<(Tick, CloseReason)> {
+        let phase = match &self.phase {
+            Phase::Upgrade(upgrade) => Some((
+                upgrade.opened.after(settings.limits.handshake_timeout),
+                CloseReason::HandshakeTimeout,
+            )),
+            Phase::Device(_) => None,
+            Phase::Api(api) => api.deadline(&settings.api),
+            Phase::Closing(closing) => Some((closing.deadline, CloseReason::PeerClosed)),
+        };
+        let message = self.decoder.incomplete_since().map(|since_ms| {
+            (
+                Tick::at_ms(since_ms).after(settings.limits.message_timeout),
+                CloseReason::PolicyViolation,
+            )
+        });
+        let outbox = self
+            .outbox
+            .as_ref()
+            .and_then(|outbox| outbox.stalled_since_ms())
+            .map(|since_ms| {
+                (
+                    Tick::at_ms(since_ms).after(settings.limits.outbox_stall_timeout),
+                    CloseReason::SlowConsumer,
+                )
+            });
+        [phase, message, outbox]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,353 @@
+//! Messages into outboxes, and out of them: submit, deliver, flush, answer.
+
+use crate::base::close::CloseReason;
+use crate::base::id::{ConnId, ShardId};
+use crate::base::time::Now;
+use crate::mailbox::command::{Command, Delivery, Inspection, Outcome, Replacement};
+use crate::metrics::Ending;
+use crate::net::stream::Transport;
+use crate::protocol::device::Dialect;
+use crate::reactor::outbox::{Flushed, Mark};
+use crate::reactor::shard::{Shard, Timer, token};
+use crate::wire::api::Level;
+use crate::wire::device::encode_message;
+use crate::ws::encoder;
+use crate::ws::frame::Opcode;
+
+impl<T: Transport> Shard<T> {
+    /// Takes a message up for delivery: looks the device up, and delivers or passes it on.
+    pub(crate) fn submit(&mut self, mut delivery: Box<Delivery>, deadline_ms: u64) {
+        self.cells().submitted.add(1);
+        self.wheel
+            .schedule(deadline_ms, Timer::Waiter(delivery.ticket));
+        delivery.candidates = self.candidates(&delivery.device_id);
+        self.deliver(delivery);
+    }
+
+    /// Asks after a device.
+    pub(crate) fn ask(&mut self, mut inspection: Box<Inspection>, deadline_ms: u64) {
+        self.wheel
+            .schedule(deadline_ms, Timer::Waiter(inspection.ticket));
+        inspection.candidates = self.candidates(&inspection.device_id);
+        self.inspect(inspection);
+    }
+
+    fn candidates(&self, device_id: &str) -> Vec<(ShardId, u32)> {
+        let presence = &self.node.presence;
+        let mut candidates: Vec<_> = presence
+            .lookup(presence.fingerprint(device_id.as_bytes()))
+            .into_iter()
+            .collect();
+        // The last one is tried first.
+        candidates.reverse();
+        candidates
+    }
+
+    /// Delivers a message if this shard holds its device, and passes it on to the next shard that may.
+    pub(crate) fn deliver(&mut self, mut delivery: Box<Delivery>) {
+        while let Some((shard, slot)) = delivery.candidates.last().copied() {
+            if shard != self.id {
+                return self.pass_on(shard, delivery);
+            }
+            delivery.candidates.pop();
+            if let Some(conn) = self.holder(slot, &delivery.device_id) {
+                return self.enqueue(conn, &delivery);
+            }
+        }
+        let (ending, outcome) = match delivery.bound_to {
+            Some(_) => (Ending::Refused, Outcome::Gone),
+            None => (Ending::Offline, Outcome::Offline),
+        };
+        self.count_ending(ending);
+        self.answer(delivery.ticket, outcome);
+    }
+
+    fn pass_on(&mut self, shard: ShardId, delivery: Box<Delivery>) {
+        let ticket = delivery.ticket;
+        if !self.stage(shard, Command::Deliver(delivery)) {
+            self.count_ending(Ending::Busy);
+            self.answer(ticket, Outcome::Busy);
+        }
+    }
+
+    /// Stages a command for another shard; `false` when its mailbox is full.
+    pub(crate) fn stage(&mut self, shard: ShardId, command: Command) -> bool {
+        let outgoing = self.outgoing.get_mut(usize::from(shard.0));
+        let is_staged = outgoing.is_some_and(|outgoing| outgoing.stage(command).is_ok());
+        if !is_staged {
+            self.cells().mailbox_full.add(1);
+        }
+        is_staged
+    }
+
+    /// The line in a slot, if it is the device's.
+    fn holder(&self, slot: u32, device_id: &str) -> Option<ConnId> {
+        let id = self.arena.id_at(slot)?;
+        let device = self.arena.get(id)?.device()?;
+        (device.identity.device() == device_id).then_some(id)
+    }
+
+    /// Puts a message into a line's outbox, or says why not.
+    fn enqueue(&mut self, id: ConnId, delivery: &Delivery) {
+        if let Err((ending, outcome)) = self.check_line(id, delivery) {
+            self.count_ending(ending);
+            self.answer(delivery.ticket, outcome);
+            return;
+        }
+        self.write_message(id, delivery);
+        self.cells().undelivered.add(1);
+        self.mark_dirty(id);
+        if delivery.wait == Level::Queued {
+            self.answer(
+                delivery.ticket,
+                Outcome::Reached(Level::Queued, self.location(id)),
+            );
+        }
+    }
+
+    fn check_line(&mut self, id: ConnId, delivery: &Delivery) -> Result<(), (Ending, Outcome)> {
+        if delivery
+            .bound_to
+            .is_some_and(|bound| bound != self.location(id))
+        {
+            return Err((Ending::Refused, Outcome::Gone));
+        }
+        let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
+        let Some(conn) = self.arena.get(id) else {
+            return Err((Ending::Offline, Outcome::Offline));
+        };
+        let cannot_ack = conn
+            .device()
+            .is_some_and(|device| device.dialect != Dialect::Json);
+        if delivery.wait == Level::Acked && cannot_ack {
+            return Err((Ending::Refused, Outcome::AckUnsupported));
+        }
+        let waiting = conn.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        // A message over the limit by itself still fits an empty outbox: payloads have their own bound.
+        if waiting > 0 && waiting + delivery.payload.bytes.len() > outbox_bytes_max {
+            self.close(id, CloseReason::SlowConsumer);
+            return Err((Ending::SlowConsumer, Outcome::SlowConsumer));
+        }
+        Ok(())
+    }
+
+    fn write_message(&mut self, id: ConnId, delivery: &Delivery) {
+        let mut frame = std::mem::take(&mut self.scratch);
+        frame.clear();
+        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+            return;
+        };
+        device.delivered = device.delivered.saturating_add(1);
+        let dialect = device.dialect;
+        if dialect == Dialect::Json {
+            let wants_ack = delivery.wait == Level::Acked;
+            encode_message(
+                delivery.message_id,
+                &delivery.service,
+                &delivery.payload,
+                wants_ack,
+                &mut frame,
+            );
+        }
+        if let Some(outbox) = self.outbox(id) {
+            let before = outbox.len();
+            match dialect {
+                Dialect::Json => encoder::encode(Opcode::Text, &frame, outbox.tail()),
+                Dialect::Raw | Dialect::Echo => {
+                    let opcode = if delivery.payload.is_text() {
+                        Opcode::Text
+                    } else {
+                        Opcode::Binary
+                    };
+                    encoder::encode(opcode, &delivery.payload.bytes, outbox.tail());
+                }
+            }
+            outbox.mark(
+                delivery.message_id,
+                delivery.ticket,
+                delivery.wait,
+                delivery.submitted_us,
+            );
+            let grown = outbox.len() - before;
+            self.cells().outbox_bytes.add(grown as u64);
+        }
+        self.scratch = frame;
+    }
+
+    /// Answers an inspection if this shard holds the device, and passes it on to the next shard that may.
+    pub(crate) fn inspect(&mut self, mut inspection: Box<Inspection>) {
+        while let Some((shard, slot)) = inspection.candidates.last().copied() {
+            if shard != self.id {
+                let ticket = inspection.ticket;
+                if !self.stage(shard, Command::Inspect(inspection)) {
+                    self.answer(ticket, Outcome::Busy);
+                }
+                return;
+            }
+            inspection.candidates.pop();
+            if let Some(info) = self
+                .holder(slot, &inspection.device_id)
+                .and_then(|id| self.device_info(id))
+            {
+                return self.answer(inspection.ticket, Outcome::Found(Box::new(info)));
+            }
+        }
+        self.answer(inspection.ticket, Outcome::Offline);
+    }
+
+    /// Gives a device up to a newer line of it, or defends it with an even newer one.
+    pub(crate) fn replace(&mut self, replacement: Replacement) {
+        let Some(id) = self.holder(replacement.slot, &replacement.device_id) else {
+            return;
+        };
+        let Some(device) = self.arena.get(id).and_then(|conn| conn.device()) else {
+            return;
+        };
+        if device.generation < replacement.generation {
+            return self.close(id, CloseReason::Replaced);
+        }
+        let (shard, slot) = replacement.by;
+        let (generation, by) = (device.generation, (self.id, id.slot));
+        self.post_replacement(
+            shard,
+            Replacement {
+                device_id: replacement.device_id,
+                slot,
+                generation,
+                by,
+            },
+        );
+    }
+
+    /// Tells the shard that may hold an older line of a device.
+    pub(crate) fn post_replacement(&mut self, shard: ShardId, replacement: Replacement) {
+        if shard == self.id {
+            self.replace(replacement);
+        } else if let Some(outgoing) = self.outgoing.get_mut(usize::from(shard.0)) {
+            // In the lane that cannot refuse: a replacement that got lost would leave a device with two lines.
+            outgoing.stage_completion(crate::mailbox::command::Completion::Replace(Box::new(
+                replacement,
+            )));
+        }
+    }
+
+    /// Hands every socket with something to say what it takes: one `send` each.
+    pub(crate) fn flush_dirty(&mut self, now: Now) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            if let Some(conn) = self.arena.get_mut(id) {
+                conn.flags.is_dirty = false;
+                self.flush_one(id, now);
+            }
+        }
+        // Nothing marks a connection dirty while flushing, so the list can be given back for its room.
+        debug_assert!(self.dirty.is_empty(), "flushing made a connection dirty");
+        self.dirty = dirty;
+    }
+
+    /// Hands one socket what it takes.
+    pub(crate) fn flush_one(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Some(outbox) = conn.outbox.as_mut() else {
+            return;
+        };
+        let before = outbox.len();
+        let flushed = outbox.flush(&mut conn.stream, now.ms());
+        let taken = (before - outbox.len()) as u64;
+        self.cells().bytes_out.add(taken);
+        self.cells().outbox_bytes.sub(taken);
+        self.answer_written(id, now);
+        match flushed {
+            Flushed::Empty => self.watch_writes(id, false),
+            Flushed::Blocked => {
+                self.watch_writes(id, true);
+                self.arm(id, now);
+            }
+            Flushed::Broken => self.close_broken(id),
+        }
+        self.free_idle_outbox(id);
+        self.finish_closing(id);
+    }
+
+    fn close_broken(&mut self, id: ConnId) {
+        if self
+            .arena
+            .get(id)
+            .is_some_and(|conn| matches!(conn.phase, crate::reactor::conn::Phase::Closing(_)))
+        {
+            self.lose_unwritten(id);
+            self.drop_conn(id);
+        } else {
+            self.close(id, CloseReason::NetworkError);
+        }
+    }
+
+    fn watch_writes(&mut self, id: ConnId, on: bool) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        if conn.flags.watches_writes != on {
+            conn.flags.watches_writes = on;
+            if conn
+                .stream
+                .watch_writes(&self.poller, token(id), on)
+                .is_err()
+            {
+                self.close(id, CloseReason::NetworkError);
+            }
+        }
+    }
+
+    fn free_idle_outbox(&mut self, id: ConnId) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        if let Some(outbox) = conn.outbox.take_if(|outbox| outbox.is_idle()) {
+            self.recycle(outbox);
+        }
+    }
+
+    /// Tells the senders of all messages whose last byte the kernel has taken.
+    fn answer_written(&mut self, id: ConnId, now: Now) {
+        let next = |shard: &mut Self| shard.arena.get_mut(id)?.outbox.as_mut()?.next_written();
+        while let Some(mark) = next(self) {
+            self.cells().undelivered.sub(1);
+            self.count_ending(Ending::Written);
+            self.cells()
+                .delivery
+                .observe_us(now.us.saturating_sub(mark.submitted_us));
+            if mark.wait > Level::Queued {
+                self.answer(
+                    mark.ticket,
+                    Outcome::Reached(Level::Written, self.location(id)),
+                );
+            }
+            if mark.wait == Level::Acked {
+                self.await_ack(id, mark);
+            }
+        }
+    }
+
+    fn await_ack(&mut self, id: ConnId, mark: Mark) {
+        let ticket = mark.ticket;
+        let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
+        if !outbox.is_some_and(|outbox| outbox.await_ack(mark)) {
+            self.answer(ticket, Outcome::SlowConsumer);
+        }
+    }
+
+    /// Notes that the device has acknowledged a message.
+    pub(crate) fn handle_ack(&mut self, id: ConnId, message_id: crate::base::id::MessageId) {
+        let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
+        if let Some(mark) = outbox.and_then(|outbox| outbox.take_unacked(message_id)) {
+            self.cells().acked.add(1);
+            self.answer(
+                mark.ticket,
+                Outcome::Reached(Level::Acked, self.location(id)),
+            );
+            self.free_idle_outbox(id);
+        }
+    }
+}

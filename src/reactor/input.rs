@@ -1,0 +1,179 @@
+//! From bytes to events: what a readable connection has to say, by what it is doing.
+
+use crate::base::close::CloseReason;
+use crate::base::id::ConnId;
+use crate::base::time::Now;
+use crate::metrics::Refusal;
+use crate::net::stream::{Io, Transport};
+use crate::protocol::auth::authenticator::AuthError;
+use crate::protocol::upgrade::{Gate, Step};
+use crate::reactor::conn::Phase;
+use crate::reactor::shard::Shard;
+
+impl<T: Transport> Shard<T> {
+    /// Reads what a socket holds, up to one visit's budget.
+    pub(crate) fn handle_readable(&mut self, id: ConnId, now: Now) {
+        let mut buf = std::mem::take(&mut self.read_buf);
+        let mut budget = VISIT_BYTES_MAX;
+        while self.may_read(id) {
+            let Some(conn) = self.arena.get_mut(id) else {
+                break;
+            };
+            let is_read_closed = conn.flags.is_read_closed;
+            match conn.stream.fill(&mut buf) {
+                Io::Ready(n) => {
+                    self.cells().bytes_in.add(n as u64);
+                    self.handle_bytes(id, &mut buf[..n], now);
+                    // A short read proves the socket empty; only the end may still be behind it.
+                    if n < buf.len() && !is_read_closed {
+                        break;
+                    }
+                    budget = budget.saturating_sub(n);
+                    if budget == 0 {
+                        self.mark_unread(id);
+                        break;
+                    }
+                }
+                Io::Blocked => break,
+                Io::Closed => {
+                    self.handle_end(id);
+                    break;
+                }
+                Io::Failed(_) => {
+                    self.handle_failure(id);
+                    break;
+                }
+            }
+        }
+        self.read_buf = buf;
+    }
+
+    /// Whether the connection's bytes can be taken now; one that must wait is visited again.
+    fn may_read(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return false;
+        };
+        if conn.flags.closing.is_some() {
+            return false;
+        }
+        match &mut conn.phase {
+            Phase::Upgrade(_) if self.handshakes_left == 0 => {
+                self.mark_unread(id);
+                false
+            }
+            Phase::Api(api) => api.may_read(),
+            Phase::Upgrade(_) | Phase::Device(_) | Phase::Closing(_) => true,
+        }
+    }
+
+    /// Has the connection visited again, although its socket will not say so.
+    pub(crate) fn mark_unread(&mut self, id: ConnId) {
+        if let Some(conn) = self.arena.get_mut(id)
+            && !std::mem::replace(&mut conn.flags.is_unread, true)
+        {
+            self.unread.push_back(id);
+        }
+    }
+
+    fn handle_bytes(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        match &mut conn.phase {
+            Phase::Upgrade(upgrade) if !upgrade.is_upgraded() => self.handle_head(id, bytes, now),
+            Phase::Upgrade(_) | Phase::Device(_) => self.handle_frames(id, bytes, now),
+            Phase::Api(api) => {
+                api.fill(bytes, now);
+                self.api.ready.borrow_mut().push(id);
+            }
+            Phase::Closing(_) => {}
+        }
+    }
+
+    fn handle_end(&mut self, id: ConnId) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        conn.flags.is_read_closed = true;
+        match &mut conn.phase {
+            Phase::Upgrade(_) | Phase::Device(_) => self.close(id, CloseReason::PeerClosed),
+            Phase::Api(api) => {
+                api.end_input();
+                self.api.ready.borrow_mut().push(id);
+            }
+            Phase::Closing(_) => self.finish_closing(id),
+        }
+    }
+
+    fn handle_failure(&mut self, id: ConnId) {
+        if self
+            .arena
+            .get(id)
+            .is_some_and(|conn| matches!(conn.phase, Phase::Closing(_)))
+        {
+            self.lose_unwritten(id);
+            self.drop_conn(id);
+        } else {
+            self.close(id, CloseReason::NetworkError);
+        }
+    }
+
+    fn handle_head(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        let retry_after_s = 1 + self.roll() % RETRY_AFTER_SPREAD_S;
+        let settings = std::sync::Arc::clone(&self.settings);
+        let gate = Gate {
+            head: settings.heads,
+            authenticator: &settings.authenticator,
+            origins: &settings.origins,
+            cookie: settings.cookie.as_deref(),
+            is_echo: settings.is_echo,
+            retry_after_s,
+        };
+        let Some(Phase::Upgrade(upgrade)) = self.arena.get_mut(id).map(|conn| &mut conn.phase)
+        else {
+            return;
+        };
+        match upgrade.handle_input(bytes, &gate, now) {
+            Step::Incomplete => {}
+            Step::Refused(refusal, response) => {
+                self.cells().refused[refusal as usize].add(1);
+                self.send(id, &response);
+                self.close(
+                    id,
+                    if refusal == Refusal::TableFull {
+                        CloseReason::Overload
+                    } else {
+                        CloseReason::Refused
+                    },
+                );
+            }
+            Step::Greeted(switch) => {
+                self.send(id, &switch.response);
+                self.handle_frames(id, &mut bytes[switch.consumed..], now);
+            }
+            Step::Unauthorized(switch, error) => {
+                self.send(id, &switch.response);
+                self.reject(id, error);
+            }
+            Step::Authenticated(switch, dialect, authenticated) => {
+                self.handshakes_left = self.handshakes_left.saturating_sub(1);
+                self.send(id, &switch.response);
+                self.open_line(id, dialect, authenticated, now);
+                self.handle_frames(id, &mut bytes[switch.consumed..], now);
+            }
+        }
+    }
+
+    /// A WebSocket whose credential failed: closed as such, because the status came too late.
+    pub(crate) fn reject(&mut self, id: ConnId, error: AuthError) {
+        self.cells().auth_failures.add(1);
+        self.cells().refused[Refusal::Unauthorized as usize].add(1);
+        tracing::debug!(cause = error.word(), "credential refused");
+        self.close(id, CloseReason::Unauthorized);
+    }
+}
+
+/// How much one connection may read before the others have their turn.
+const VISIT_BYTES_MAX: usize = 64 * 1024;
+/// Over how many seconds refused devices are spread when they come back.
+const RETRY_AFTER_SPREAD_S: u32 = 10;

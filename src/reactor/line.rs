@@ -1,0 +1,271 @@
+//! An authenticated line, from its claim on the device to the verdicts on its frames.
+
+use std::sync::Arc;
+
+use crate::base::close::CloseReason;
+use crate::base::id::ConnId;
+use crate::base::time::{Now, Tick};
+use crate::mailbox::command::Replacement;
+use crate::net::stream::Transport;
+use crate::protocol::auth::authenticator::{Authenticated, Credential};
+use crate::protocol::device::{Device, Dialect, Verdict};
+use crate::protocol::upgrade::Upgrade;
+use crate::reactor::conn::Phase;
+use crate::reactor::shard::Shard;
+use crate::reactor::sweep::millis;
+use crate::wire::device::{Welcome, encode_error, encode_welcome};
+use crate::wire::error::ErrorCode;
+use crate::ws::decoder::Event;
+use crate::ws::encoder;
+use crate::ws::frame::Opcode;
+
+impl<T: Transport> Shard<T> {
+    /// Makes the connection a line: mints its generation, claims the device, welcomes it.
+    pub(crate) fn open_line(
+        &mut self,
+        id: ConnId,
+        dialect: Dialect,
+        authenticated: Authenticated,
+        now: Now,
+    ) {
+        let generation = self.node.presence.mint(now.wall_ms).0;
+        let (leave, leave_reason) = self.leave_of(authenticated.expires_ms, now);
+        let device = Device::new(
+            authenticated.identity,
+            generation,
+            dialect,
+            leave_reason,
+            now.wall_ms,
+        );
+        if !self.claim(id, &device) {
+            return self.close(id, CloseReason::Overload);
+        }
+        let random = self.roll();
+        let due = self.settings.heartbeat.after_heard(now.tick(), random);
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let upgrade = std::mem::replace(&mut conn.phase, Phase::Device(device));
+        conn.armed = Tick::NEVER;
+        self.arena.set_due(id.slot, due);
+        self.arena.set_leave(id.slot, leave);
+        let cells = self.cells();
+        cells.handshakes.sub(1);
+        cells.lines.add(1);
+        cells.opened.add(1);
+        if let Phase::Upgrade(upgrade) = upgrade {
+            cells
+                .handshake
+                .observe_us(now.us.saturating_sub(upgrade.opened_us));
+        }
+        if dialect == Dialect::Json {
+            self.welcome(id, now);
+        }
+    }
+
+    /// When a line must leave, and for which reason: its age, or the end of its token less the grace of a go-away.
+    fn leave_of(&mut self, expires_ms: Option<u64>, now: Now) -> (Tick, CloseReason) {
+        let by_age = self.leave_by_age(now.tick());
+        let grace_ms = millis(self.settings.lifetime.goaway_grace);
+        let by_token = expires_ms.map(|expires_ms| {
+            let left_ms = expires_ms
+                .saturating_sub(now.wall_ms)
+                .saturating_sub(grace_ms);
+            Tick::at_ms(now.ms().saturating_add(left_ms))
+        });
+        match by_token {
+            Some(by_token) if by_token < by_age => (by_token, CloseReason::TokenExpired),
+            _ => (by_age, CloseReason::MaxAge),
+        }
+    }
+
+    /// Enters the device into presence, and tells whoever may hold an older line of it.
+    fn claim(&mut self, id: ConnId, device: &Device) -> bool {
+        let presence = &self.node.presence;
+        let fingerprint = presence.fingerprint(device.identity.device().as_bytes());
+        let Ok(others) = presence.claim(fingerprint, self.id, id.slot) else {
+            return false;
+        };
+        for (shard, slot) in others {
+            let device_id = device.identity.device().into();
+            let by = (self.id, id.slot);
+            let replacement = Replacement {
+                device_id,
+                slot,
+                generation: device.generation,
+                by,
+            };
+            self.post_replacement(shard, replacement);
+        }
+        true
+    }
+
+    fn welcome(&mut self, id: ConnId, now: Now) {
+        let connection_id = self.node.connection_id_of(self.id, id).to_string();
+        let Some(device) = self.arena.get(id).and_then(|conn| conn.device()) else {
+            return;
+        };
+        let settings = &self.settings;
+        let welcome = Welcome {
+            connection_id: &connection_id,
+            device_id: device.identity.device(),
+            node_id: &self.node.id,
+            ping_ms: millis(settings.heartbeat.ping_after),
+            message_bytes_max: u64::from(settings.limits.message_bytes_max.bytes()),
+            age_max_ms: millis(settings.lifetime.age_max),
+            server_time_ms: now.wall_ms,
+        };
+        let mut text = Vec::with_capacity(512);
+        encode_welcome(&welcome, &mut text);
+        let mut frame = Vec::with_capacity(512);
+        encoder::encode(Opcode::Text, &text, &mut frame);
+        self.send(id, &frame);
+    }
+
+    /// Decodes and answers frames until the bytes are used up or the line is closed.
+    pub(crate) fn handle_frames(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        let settings = Arc::clone(&self.settings);
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let mut taken = 0;
+        while let Some(conn) = self
+            .arena
+            .get_mut(id)
+            .filter(|conn| conn.flags.closing.is_none())
+        {
+            let decoded = match conn
+                .decoder
+                .decode(&mut bytes[taken..], &settings.frames, now.ms())
+            {
+                Ok(decoded) => decoded,
+                Err(violation) => {
+                    self.close(id, violation.reason());
+                    break;
+                }
+            };
+            let Some(event) = decoded.event else { break };
+            taken += decoded.consumed;
+            self.handle_event(id, &event, &mut out, now);
+        }
+        if !out.is_empty() {
+            self.send_bounded(id, &out);
+        }
+        self.scratch = out;
+        self.heard(id, now);
+    }
+
+    fn handle_event(&mut self, id: ConnId, event: &Event<'_>, out: &mut Vec<u8>, now: Now) {
+        let pings_per_second_max =
+            u8::try_from(self.settings.limits.pings_per_second).unwrap_or(u8::MAX);
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let device = match &mut conn.phase {
+            Phase::Device(device) => device,
+            Phase::Upgrade(upgrade) => {
+                let dialect = upgrade.greeted().unwrap_or(Dialect::Json);
+                return self.handle_first_event(id, dialect, event, now);
+            }
+            Phase::Api(_) | Phase::Closing(_) => return,
+        };
+        let verdict = device.handle_event(event, pings_per_second_max, now, out);
+        self.count_event(event);
+        match verdict {
+            Verdict::Keep => {}
+            Verdict::Close(reason) => self.close(id, reason),
+            Verdict::Acked(message_id) => self.handle_ack(id, message_id),
+            Verdict::Refresh(token) => self.refresh(id, &token, out, now),
+        }
+    }
+
+    fn count_event(&self, event: &Event<'_>) {
+        match event {
+            Event::Text(_) | Event::Binary(_) => self.cells().received.add(1),
+            Event::Pong(_) => self.cells().pongs.add(1),
+            Event::Ping(_) | Event::Close(_) => {}
+        }
+    }
+
+    /// The first message of a WebSocket that brought no token in its request.
+    fn handle_first_event(&mut self, id: ConnId, dialect: Dialect, event: &Event<'_>, now: Now) {
+        if matches!(event, Event::Close(_)) {
+            return self.close(id, CloseReason::PeerClosed);
+        }
+        if matches!(event, Event::Ping(_) | Event::Pong(_)) {
+            return;
+        }
+        self.handshakes_left = self.handshakes_left.saturating_sub(1);
+        match Upgrade::handle_hello(event, &self.settings.authenticator, now) {
+            Ok(authenticated) => self.open_line(id, dialect, authenticated, now),
+            Err(error) => self.reject(id, error),
+        }
+    }
+
+    /// Prolongs a line by a new token of the same device; a bad one is answered, and the old one stands.
+    fn refresh(&mut self, id: ConnId, token: &str, out: &mut Vec<u8>, now: Now) {
+        let refreshed = self
+            .settings
+            .authenticator
+            .authenticate(Credential::Token(token), now.wall_ms);
+        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+            return;
+        };
+        match refreshed {
+            Ok(new) if new.identity.device() == device.identity.device() => {
+                device.identity = new.identity;
+                device.leaving = device
+                    .leaving
+                    .filter(|reason| *reason != CloseReason::TokenExpired);
+                if device.leaving.is_none() && device.leave_reason != CloseReason::Drain {
+                    let (leave, reason) = self.leave_of(new.expires_ms, now);
+                    self.arena.set_leave(id.slot, leave);
+                    if let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut())
+                    {
+                        device.leave_reason = reason;
+                    }
+                }
+            }
+            Ok(_) => refuse_refresh("the token is for another device", out),
+            Err(error) => {
+                self.cells().auth_failures.add(1);
+                refuse_refresh(&error.to_string(), out);
+            }
+        }
+    }
+
+    /// Appends frames to the outbox, unless its owner does not read what it asked for.
+    fn send_bounded(&mut self, id: ConnId, frames: &[u8]) {
+        let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
+        let waiting = self
+            .arena
+            .get(id)
+            .and_then(|conn| conn.outbox.as_ref())
+            .map_or(0, |outbox| outbox.len());
+        if waiting > 0 && waiting + frames.len() > outbox_bytes_max {
+            return self.close(id, CloseReason::SlowConsumer);
+        }
+        self.send(id, frames);
+    }
+
+    /// Whatever arrives shows that the line lives.
+    fn heard(&mut self, id: ConnId, now: Now) {
+        let random = self.roll();
+        let Some(conn) = self.arena.get(id) else {
+            return;
+        };
+        let is_incomplete = conn.decoder.incomplete_since().is_some();
+        if conn.device().is_some() {
+            let due = self.settings.heartbeat.after_heard(now.tick(), random);
+            self.arena.set_due(id.slot, due);
+        }
+        if is_incomplete {
+            self.arm(id, now);
+        }
+    }
+}
+
+fn refuse_refresh(cause: &str, out: &mut Vec<u8>) {
+    let mut text = Vec::new();
+    encode_error(None, ErrorCode::Unauthorized, cause, &mut text);
+    encoder::encode(Opcode::Text, &text, out);
+}

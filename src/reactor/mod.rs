@@ -1,0 +1,291 @@
+//! Layer 4: the engine room. One thread, one poll, one shard of the node's connections.
+//!
+//! The only code that owns sockets and reads the clock. It never blocks but in `poll`, takes no lock that a slow path
+//! holds, and logs nothing per message. [`Reactor::run`] is the loop; its phases are methods of the shard, by file:
+//! `input` and `line` (what arrives), `delivery` (what leaves), `sweep` (heartbeats, parting), `command` (other
+//! threads, timers), `api` (back ends), `acceptor` (who comes in).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Poll, Token};
+
+use crate::base::time::Now;
+use crate::mailbox::command::{Command, Completion, Mailbox, Post};
+use crate::reactor::acceptor::Acceptor;
+use crate::reactor::api::{ApiContext, Fallback};
+use crate::reactor::node::Node;
+use crate::reactor::shard::{Shard, conn_id};
+
+pub(crate) mod acceptor;
+pub mod api;
+pub(crate) mod close_log;
+pub(crate) mod command;
+pub(crate) mod conn;
+pub(crate) mod delivery;
+pub(crate) mod input;
+pub(crate) mod line;
+pub mod node;
+pub(crate) mod outbox;
+pub mod settings;
+pub(crate) mod shard;
+#[cfg(test)]
+mod sim;
+pub(crate) mod sweep;
+pub(crate) mod waiter;
+
+/// An event loop and what it owns.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    mailbox: Mailbox,
+    clock: Clock,
+    shard: Shard<TcpStream>,
+    acceptor: Acceptor,
+    commands: Vec<Command>,
+    completions: Vec<Completion>,
+    is_stopping: bool,
+}
+
+/// What a reactor is made of. The poll and the wakers exist before any reactor splits its descriptor table off, so
+/// that their numbers mean the same in all of them.
+#[derive(Debug)]
+pub struct Parts {
+    /// The shard's number.
+    pub shard: crate::base::id::ShardId,
+    /// Where readiness comes from.
+    pub poll: Poll,
+    /// What other threads say.
+    pub mailbox: Mailbox,
+    /// Ways to every shard, this one included, in order.
+    pub posts: Vec<Post>,
+    /// What all reactors share.
+    pub node: Arc<Node>,
+    /// When the node started: the origin of the monotonic clock of all its reactors.
+    pub started: Instant,
+    /// Most connections this reactor may hold; its descriptor table is the bound.
+    pub slots_max: u32,
+}
+
+impl Reactor {
+    /// Assembles a reactor on the thread that will run it.
+    pub fn new(parts: Parts, acceptor: Acceptor, fallback: Fallback) -> std::io::Result<Self> {
+        let Parts {
+            shard: id,
+            poll,
+            mailbox,
+            posts,
+            node,
+            started,
+            slots_max,
+        } = parts;
+        api::task::enter_shard(id);
+        let own_post = posts[usize::from(id.0)].clone();
+        let outgoing = posts.iter().map(Post::batch).collect();
+        let context = ApiContext::new(id, Arc::clone(&node), own_post, fallback);
+        let registry = poll.registry().try_clone()?;
+        let shard = Shard::new(
+            id,
+            node,
+            registry,
+            outgoing,
+            context,
+            slots_max,
+            rand::random(),
+        );
+        Ok(Self {
+            poll,
+            mailbox,
+            clock: Clock::new(started),
+            shard,
+            acceptor,
+            commands: Vec::new(),
+            completions: Vec::new(),
+            is_stopping: false,
+        })
+    }
+
+    /// Runs until it is told to stop and its last connection is buried.
+    ///
+    /// # Errors
+    /// When `poll` itself fails, which leaves nothing to do.
+    pub fn run(mut self) -> std::io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_ITERATION_MAX);
+        let mut now = self.clock.read();
+        while !(self.is_stopping && self.shard.arena.is_empty()) {
+            self.wait(&mut events, now)?;
+            now = self.clock.read();
+            self.shard.begin_iteration(now);
+            self.receive_commands(now);
+            self.handle_events(&events, now);
+            self.shard.continue_unread(now);
+            self.shard.poll_api_tasks(now);
+            self.shard.sweep(now);
+            self.shard.expire_timers(now);
+            self.shard.flush_dirty(now);
+            self.shard.settle(now);
+            self.shard.bury_closed(now);
+            self.shard.publish();
+            let end = self.clock.read();
+            self.shard.cells().iteration.observe_us(end.us - now.us);
+        }
+        Ok(())
+    }
+
+    /// Blocks until there is something to do.
+    fn wait(&mut self, events: &mut Events, now: Now) -> std::io::Result<()> {
+        let has_work =
+            self.shard.has_work() || self.acceptor.has_backlog(now) || !self.mailbox.sleep();
+        let timeout = if has_work {
+            Duration::ZERO
+        } else {
+            self.patience(now)
+        };
+        let result = self.poll.poll(events, Some(timeout));
+        match result {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Until the next slice of the sweep, the next timer, or the next attempt to accept.
+    fn patience(&self, now: Now) -> Duration {
+        let sweep_ms = self.shard.sweep.next().ms();
+        let timer_ms = self.shard.wheel.next_deadline().unwrap_or(u64::MAX);
+        let next_ms = sweep_ms.min(timer_ms).min(self.acceptor.retry_at_ms());
+        Duration::from_millis(next_ms.saturating_sub(now.ms()))
+    }
+
+    fn receive_commands(&mut self, now: Now) {
+        self.mailbox.receive(
+            &mut self.commands,
+            &mut self.completions,
+            COMMANDS_PER_ITERATION_MAX,
+        );
+        for completion in self.completions.drain(..) {
+            self.shard.handle_completion(completion);
+        }
+        for command in self.commands.drain(..) {
+            self.is_stopping |= matches!(command, Command::Stop(_));
+            self.shard.handle_command(command, now);
+        }
+    }
+
+    fn handle_events(&mut self, events: &Events, now: Now) {
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                token if self.acceptor.owns(token) => self.acceptor.note(token),
+                _ => self.shard.handle_readiness(event, now),
+            }
+        }
+        if !self.is_stopping {
+            self.acceptor.accept(&mut self.shard, now);
+        }
+    }
+}
+
+impl Shard<TcpStream> {
+    /// Takes what the poll says about a connection.
+    fn handle_readiness(&mut self, event: &Event, now: Now) {
+        let id = conn_id(event.token());
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        // EPOLLRDHUP comes with the edge of the last data, and never again.
+        conn.flags.is_read_closed |= event.is_read_closed();
+        if event.is_writable() {
+            self.mark_dirty(id);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.handle_readable(id, now);
+        }
+    }
+}
+
+impl<T: crate::net::stream::Transport> Shard<T> {
+    /// Sets the budgets of an iteration.
+    pub(crate) fn begin_iteration(&mut self, now: Now) {
+        self.api.now.set(now);
+        self.handshakes_left = HANDSHAKES_PER_ITERATION_MAX;
+        self.cells().iterations.add(1);
+    }
+
+    /// Visits the connections whose socket may hold more than they were given time for.
+    pub(crate) fn continue_unread(&mut self, now: Now) {
+        for _ in 0..self.unread.len() {
+            let Some(id) = self.unread.pop_front() else {
+                break;
+            };
+            if let Some(conn) = self.arena.get_mut(id) {
+                conn.flags.is_unread = false;
+                self.handle_readable(id, now);
+            }
+        }
+    }
+
+    /// Lets the API tasks see what the flush has answered, until nothing new comes of it.
+    pub(crate) fn settle(&mut self, now: Now) {
+        self.poll_api_tasks(now);
+        self.flush_dirty(now);
+    }
+
+    /// Whether another iteration has something to do at once.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.unread.is_empty() || !self.dirty.is_empty() || !self.closing.is_empty()
+    }
+
+    /// Hands the other shards what was staged for them: one lock and at most one wake each.
+    pub(crate) fn publish(&mut self) {
+        for outgoing in &mut self.outgoing {
+            outgoing.publish();
+        }
+    }
+}
+
+/// The clock: read once per iteration, by the reactor only.
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    wall_ms: u64,
+}
+
+impl Clock {
+    fn new(started: Instant) -> Self {
+        Self {
+            started,
+            wall_ms: 0,
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everyone else is handed"
+    )]
+    fn read(&mut self) -> Now {
+        let us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // A wall clock that is set back must not make ids and generations step back.
+        self.wall_ms = self
+            .wall_ms
+            .max(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+        Now {
+            us,
+            wall_ms: self.wall_ms,
+        }
+    }
+}
+
+/// The waker's token; connections and listeners have others.
+pub const WAKER: Token = Token(usize::MAX);
+/// Events taken from one `poll`.
+const EVENTS_PER_ITERATION_MAX: usize = 1_024;
+/// Commands carried out per iteration; the rest stay in the mailbox.
+const COMMANDS_PER_ITERATION_MAX: usize = 4_096;
+/// Credentials verified per iteration. One EdDSA signature costs some 120 µs (`benches/auth.rs`), so a storm of them
+/// holds established lines up for two milliseconds at most.
+const HANDSHAKES_PER_ITERATION_MAX: u32 = 16;

@@ -1,0 +1,51 @@
+//! What all reactors of a node share. Everything in it is read without a lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::base::id::{ConnId, ConnectionId, Location, NodeEpoch, ShardId};
+use crate::metrics::NodeCells;
+use crate::reactor::settings::Settings;
+use crate::route::presence::Presence;
+
+/// One server process of the fleet, as its reactors see it.
+#[derive(Debug)]
+pub struct Node {
+    /// The node's id.
+    pub id: Arc<str>,
+    /// What tells this run of it from every other.
+    pub epoch: NodeEpoch,
+    /// Which devices are here.
+    pub presence: Presence,
+    /// What the reactors go by now.
+    pub settings: ArcSwap<Settings>,
+    /// What the shards count.
+    pub cells: NodeCells,
+    /// Sockets of devices, in every state, on all shards: what `limits.connections_max` bounds.
+    pub sockets: AtomicU32,
+    /// The node is leaving: new connections are refused.
+    pub is_draining: AtomicBool,
+}
+
+impl Node {
+    /// Gives back the place of a device's socket.
+    pub(crate) fn dismiss(&self) {
+        // Relaxed, as where the place is taken: the number guards nothing but itself.
+        self.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The public name of a connection of this run of the node.
+    pub fn connection_id(&self, location: Location) -> ConnectionId {
+        ConnectionId {
+            epoch: self.epoch,
+            location,
+        }
+    }
+
+    /// The public name of a connection of one shard.
+    pub(crate) fn connection_id_of(&self, shard: ShardId, conn: ConnId) -> ConnectionId {
+        self.connection_id(Location { shard, conn })
+    }
+}

@@ -1,0 +1,75 @@
+//! What a reactor goes by: the configured limits, and who may come in. Replaced whole on reload.
+
+use crate::config::error::ConfigErrors;
+use crate::config::{Config, section};
+use crate::head::request;
+use crate::protocol::auth::api_key::ApiKeys;
+use crate::protocol::auth::authenticator::Authenticator;
+use crate::protocol::auth::origin::OriginPolicy;
+use crate::protocol::heartbeat::Heartbeat;
+use crate::ws::frame;
+
+/// An immutable snapshot of everything that a reload may change.
+#[derive(Debug)]
+pub struct Settings {
+    /// Bounds on what a device may use.
+    pub limits: section::Limits,
+    /// Bounds on messages, as the decoder wants them.
+    pub frames: frame::Limits,
+    /// Bounds on request heads, as the parser wants them.
+    pub heads: request::Limits,
+    /// How long lines live.
+    pub lifetime: section::Lifetime,
+    /// How the node leaves.
+    pub drain: section::Drain,
+    /// Bounds on the sending API.
+    pub api: section::Api,
+    /// When to ping, and when to give up.
+    pub heartbeat: Heartbeat,
+    /// Who a device is.
+    pub authenticator: Authenticator,
+    /// Which browsers' pages may connect.
+    pub origins: OriginPolicy,
+    /// Which cookie may carry a token.
+    pub cookie: Option<String>,
+    /// Which back ends may do what.
+    pub api_keys: ApiKeys,
+    /// Lines echo what they receive: for conformance tests only.
+    pub is_echo: bool,
+}
+
+impl Settings {
+    /// Reads the key files that the configuration names.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] naming the file that cannot be read or makes no sense.
+    pub fn load(config: &Config) -> Result<Self, ConfigErrors> {
+        let limits = config.limits.clone();
+        Ok(Self {
+            frames: frame::Limits {
+                message_bytes_max: limits.message_bytes_max.as_usize(),
+                fragments_max: limits.fragments_max.into(),
+            },
+            lifetime: config.lifetime.clone(),
+            drain: config.drain.clone(),
+            api: config.api.clone(),
+            heads: request::Limits {
+                head_bytes_max: limits.head_bytes_max.as_usize(),
+                target_bytes_max: TARGET_BYTES_MAX,
+            },
+            heartbeat: Heartbeat {
+                ping_after: config.heartbeat.ping_after,
+                pong_timeout: config.heartbeat.pong_timeout,
+            },
+            authenticator: Authenticator::new(&config.auth)?,
+            origins: OriginPolicy::new(&config.auth).map_err(|error| ConfigErrors(vec![error]))?,
+            cookie: config.auth.cookie.clone(),
+            api_keys: ApiKeys::new(&config.api)?,
+            is_echo: false,
+            limits,
+        })
+    }
+}
+
+/// The longest request target: a token in the query fits.
+const TARGET_BYTES_MAX: usize = 6 * 1024;

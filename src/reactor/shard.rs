@@ -1,0 +1,386 @@
+//! The state a reactor owns: its connections, their timers, and the lists of what is to be done in this iteration.
+//!
+//! The phases of the loop are methods, spread over the files beside this one by what they do. Nothing here knows what
+//! a socket is made of ([`Transport`]) or reads a clock, so the simulator runs exactly this code.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mio::Token;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::base::arena::Arena;
+use crate::base::close::CloseReason;
+use crate::base::id::{ConnId, Location, ShardId};
+use crate::base::time::{Now, Tick};
+use crate::base::wheel::Wheel;
+use crate::mailbox::command::{Completion, Outcome, Outgoing, Ticket};
+use crate::metrics::{Ending, ShardCells};
+use crate::net::stream::Transport;
+use crate::protocol::device::Dialect;
+use crate::reactor::api::ApiContext;
+use crate::reactor::conn::{Closing, Conn, Phase};
+use crate::reactor::node::Node;
+use crate::reactor::outbox::Outbox;
+use crate::reactor::settings::Settings;
+use crate::ws::encoder;
+
+/// A shard of the node's connections.
+#[derive(Debug)]
+pub(crate) struct Shard<T: Transport> {
+    pub(crate) id: ShardId,
+    pub(crate) node: Arc<Node>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) arena: Arena<Conn<T>>,
+    pub(crate) wheel: Wheel<Timer>,
+    pub(crate) poller: T::Poller,
+    /// What is staged for each shard of the node, this one included.
+    pub(crate) outgoing: Vec<Outgoing>,
+    pub(crate) api: Rc<ApiContext>,
+    pub(crate) random: SmallRng,
+
+    /// Connections with something to flush.
+    pub(crate) dirty: Vec<ConnId>,
+    /// Connections whose socket may hold more than one visit's budget.
+    pub(crate) unread: VecDeque<ConnId>,
+    /// Connections to be buried at the end of the iteration.
+    pub(crate) closing: Vec<ConnId>,
+    /// Upgrades that may still be verified in this iteration.
+    pub(crate) handshakes_left: u32,
+    /// Where the sweep goes on.
+    pub(crate) sweep: crate::reactor::sweep::Sweep,
+    /// Go-aways are being spread, or have been.
+    pub(crate) is_draining: bool,
+    pub(crate) close_log: crate::reactor::close_log::CloseLog,
+
+    /// The one buffer that everything is read into.
+    pub(crate) read_buf: Vec<u8>,
+    /// Frames written during one visit, before they have a home.
+    pub(crate) scratch: Vec<u8>,
+    outbox_pool: Vec<Box<Outbox>>,
+}
+
+/// What the wheel holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// A connection's earliest deadline, as it stood when the timer was set.
+    Conn(ConnId, Tick),
+    /// A waiter's patience.
+    Waiter(Ticket),
+}
+
+impl<T: Transport> Shard<T> {
+    pub(crate) fn new(
+        id: ShardId,
+        node: Arc<Node>,
+        poller: T::Poller,
+        outgoing: Vec<Outgoing>,
+        api: Rc<ApiContext>,
+        slots_max: u32,
+        seed: u64,
+    ) -> Self {
+        Self {
+            id,
+            settings: node.settings.load_full(),
+            arena: Arena::new(slots_max),
+            wheel: Wheel::new(),
+            poller,
+            outgoing,
+            api,
+            random: SmallRng::seed_from_u64(seed),
+            dirty: Vec::new(),
+            unread: VecDeque::new(),
+            closing: Vec::new(),
+            handshakes_left: 0,
+            sweep: crate::reactor::sweep::Sweep::default(),
+            is_draining: false,
+            close_log: crate::reactor::close_log::CloseLog::default(),
+            read_buf: vec![0; READ_BYTES_MAX],
+            scratch: Vec::new(),
+            outbox_pool: Vec::new(),
+            node,
+        }
+    }
+
+    pub(crate) fn cells(&self) -> &ShardCells {
+        &self.node.cells[usize::from(self.id.0)]
+    }
+
+    /// The one way in: gives a socket its slot, its deadline and its place in the poll.
+    pub(crate) fn open(&mut self, stream: T, phase: Phase, now: Now) -> Option<ConnId> {
+        let id = self.arena.insert(Conn::new(stream, phase)).ok()?;
+        let conn = self.arena.get_mut(id)?;
+        if conn.stream.watch(&self.poller, token(id)).is_err() {
+            self.arena.remove(id);
+            return None;
+        }
+        self.arm(id, now);
+        Some(id)
+    }
+
+    /// The one way out. Takes effect at the end of the iteration; the first reason stands.
+    pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        if conn.flags.closing.is_none() && !matches!(conn.phase, Phase::Closing(_)) {
+            conn.flags.closing = Some(reason);
+            self.closing.push(id);
+        }
+    }
+
+    /// Sets the wheel to the connection's earliest deadline, unless it is set to that or an earlier one.
+    pub(crate) fn arm(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Some((deadline, _)) = conn.deadline(&self.settings) else {
+            return;
+        };
+        if deadline < conn.armed {
+            conn.armed = deadline;
+            // A deadline that has passed already still waits for the next tick: timers fire outside of visits.
+            let at = deadline.max(Tick(now.tick().0 + 1));
+            self.wheel.schedule(at.ms(), Timer::Conn(id, deadline));
+        }
+    }
+
+    /// Marks that the connection has something to flush.
+    pub(crate) fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(conn) = self.arena.get_mut(id)
+            && !std::mem::replace(&mut conn.flags.is_dirty, true)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    /// The connection's outbox, given to it if it has none.
+    pub(crate) fn outbox(&mut self, id: ConnId) -> Option<&mut Outbox> {
+        let conn = self.arena.get_mut(id)?;
+        let pool = &mut self.outbox_pool;
+        Some(
+            conn.outbox
+                .get_or_insert_with(|| pool.pop().unwrap_or_default()),
+        )
+    }
+
+    /// Takes an empty outbox back.
+    pub(crate) fn recycle(&mut self, mut outbox: Box<Outbox>) {
+        outbox.reset();
+        if self.outbox_pool.len() < OUTBOX_POOL_MAX {
+            self.outbox_pool.push(outbox);
+        }
+    }
+
+    /// Appends finished frames, or bytes of HTTP, to a connection's outbox.
+    pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) {
+        let Some(outbox) = self.outbox(id) else {
+            return;
+        };
+        outbox.tail().extend_from_slice(bytes);
+        self.cells().outbox_bytes.add(bytes.len() as u64);
+        self.mark_dirty(id);
+    }
+
+    /// Tells whoever waits.
+    pub(crate) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        if ticket.shard == self.id {
+            self.api.waiters.complete(ticket, outcome);
+        } else if let Some(outgoing) = self.outgoing.get_mut(usize::from(ticket.shard.0)) {
+            outgoing.stage_completion(Completion::Answer(ticket, outcome));
+        }
+    }
+
+    pub(crate) fn count_ending(&self, ending: Ending) {
+        self.cells().endings[ending as usize].add(1);
+    }
+
+    pub(crate) fn location(&self, conn: ConnId) -> Location {
+        Location {
+            shard: self.id,
+            conn,
+        }
+    }
+
+    /// A random fraction for jitter.
+    pub(crate) fn roll(&mut self) -> u32 {
+        self.random.random()
+    }
+
+    /// Buries what was closed in this iteration: tells the far end, tells who waits, gives the name free.
+    pub(crate) fn bury_closed(&mut self, now: Now) {
+        while let Some(id) = self.closing.pop() {
+            let Some(reason) = self.arena.get(id).and_then(|conn| conn.flags.closing) else {
+                continue;
+            };
+            self.cells().closed[reason as usize].add(1);
+            self.write_last_words(id, reason);
+            self.end_phase(id, reason, now);
+            self.flush_one(id, now);
+            self.lose_unwritten(id);
+            self.linger_or_drop(id, reason, now);
+        }
+    }
+
+    /// A close frame for a line; the answer of an HTTP refusal is in the outbox already.
+    fn write_last_words(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.arena.get(id) else {
+            return;
+        };
+        let is_open_line = match &conn.phase {
+            Phase::Device(_) => true,
+            Phase::Upgrade(upgrade) => upgrade.is_upgraded(),
+            Phase::Api(_) | Phase::Closing(_) => false,
+        };
+        let is_heard = !matches!(reason, CloseReason::PeerClosed | CloseReason::NetworkError);
+        if is_open_line && is_heard {
+            let mut frame = Vec::new();
+            encoder::encode_close(reason.code(), reason.word(), &mut frame);
+            self.send(id, &frame);
+        }
+    }
+
+    /// Undoes what the phase stood for, and leaves the connection in [`Phase::Closing`].
+    fn end_phase(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+        let close_timeout = self.settings.lifetime.close_timeout;
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let awaits_end = !matches!(
+            reason,
+            CloseReason::PeerClosed | CloseReason::NetworkError | CloseReason::PongTimeout
+        );
+        let is_device_port = !matches!(conn.phase, Phase::Api(_));
+        let deadline = now.tick().after(close_timeout);
+        let closing = Box::new(Closing {
+            deadline,
+            awaits_end,
+            is_finished: false,
+            is_device_port,
+        });
+        let ended = std::mem::replace(&mut conn.phase, Phase::Closing(closing));
+        conn.decoder = crate::ws::decoder::Decoder::default();
+        conn.flags.closing = None;
+        self.arena.set_due(id.slot, Tick::NEVER);
+        self.arena.set_leave(id.slot, Tick::NEVER);
+        match ended {
+            Phase::Device(device) => {
+                let fingerprint = self
+                    .node
+                    .presence
+                    .fingerprint(device.identity.device().as_bytes());
+                self.node.presence.release(fingerprint, self.id, id.slot);
+                self.cells().lines.sub(1);
+                self.log_close(&device, id, reason, now);
+            }
+            Phase::Upgrade(_) => self.cells().handshakes.sub(1),
+            Phase::Api(_) => self.cells().api_connections.sub(1),
+            Phase::Closing(_) => {}
+        }
+    }
+
+    /// Messages that were not written whole did not arrive: whoever waits for them is told so.
+    pub(crate) fn lose_unwritten(&mut self, id: ConnId) {
+        let Some(outbox) = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut()) else {
+            return;
+        };
+        let (unwritten, unacked) = outbox.take_lost();
+        self.cells().undelivered.sub(unwritten.len() as u64);
+        for mark in unwritten {
+            self.count_ending(Ending::Lost);
+            self.answer(mark.ticket, Outcome::Offline);
+        }
+        for mark in unacked {
+            self.answer(mark.ticket, Outcome::Offline);
+        }
+    }
+
+    /// Keeps a connection that was closed from this side until its last words are out and the far end has finished,
+    /// and drops any other at once.
+    fn linger_or_drop(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Phase::Closing(closing) = &conn.phase else {
+            return;
+        };
+        let is_broken = matches!(reason, CloseReason::NetworkError | CloseReason::PongTimeout);
+        let has_words = conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0);
+        if is_broken || (!closing.awaits_end && !has_words) {
+            if reason == CloseReason::PongTimeout {
+                conn.stream.abort();
+            }
+            self.drop_conn(id);
+            return;
+        }
+        conn.armed = Tick::NEVER;
+        self.arm(id, now);
+        self.finish_closing(id);
+    }
+
+    /// Shuts our side once the last words are out; drops the connection when nothing is left to wait for.
+    pub(crate) fn finish_closing(&mut self, id: ConnId) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        let Phase::Closing(closing) = &mut conn.phase else {
+            return;
+        };
+        if conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0) {
+            return;
+        }
+        if !closing.awaits_end || conn.flags.is_read_closed {
+            self.drop_conn(id);
+        } else if !std::mem::replace(&mut closing.is_finished, true) {
+            conn.stream.finish();
+        }
+    }
+
+    /// Frees the slot and the socket.
+    pub(crate) fn drop_conn(&mut self, id: ConnId) {
+        let Some(mut conn) = self.arena.remove(id) else {
+            return;
+        };
+        if let Some(mut outbox) = conn.outbox.take() {
+            self.cells().outbox_bytes.sub(outbox.len() as u64);
+            outbox.clear();
+            self.recycle(outbox);
+        }
+        if matches!(&conn.phase, Phase::Closing(closing) if closing.is_device_port) {
+            self.node.dismiss();
+        }
+    }
+}
+
+/// The poll's token for a connection.
+pub(crate) fn token(id: ConnId) -> Token {
+    Token((id.generation as usize) << 32 | id.slot as usize)
+}
+
+/// The connection a token stands for; stale ones miss in the arena.
+pub(crate) fn conn_id(token: Token) -> ConnId {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of the token are the two fields"
+    )]
+    ConnId {
+        slot: token.0 as u32,
+        generation: (token.0 >> 32) as u32,
+    }
+}
+
+/// The name of a dialect on the wire.
+pub(crate) fn dialect_name(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Json => "tautline.v1.json",
+        Dialect::Raw => "tautline.v1.raw",
+        Dialect::Echo => "echo",
+    }
+}
+
+/// The shared read buffer, and so the most that one `recv` takes: 64 KiB, a quarter of the usual socket buffer.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Spare outboxes of a shard, each with at most 4 KiB: a burst of pushes allocates nothing.
+const OUTBOX_POOL_MAX: usize = 32;

@@ -1,0 +1,2 @@
+//! Layer 2.
+pub mod presence;

@@ -1,0 +1,59 @@
+//! What the node says when it is ready: where it listens, and what to try next.
+#![expect(
+    clippy::print_stdout,
+    reason = "the announcement is this program's output"
+)]
+
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::config::section::AuthMode;
+use crate::net::fdtable::FdTable;
+use crate::server::engine::Engine;
+
+/// Prints the announcement; `json` makes it one line for programs.
+pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, json: bool) {
+    let bound = engine.bound;
+    if engine.table == FdTable::Shared {
+        tracing::warn!(
+            "reactors share one descriptor table: neither unshare nor close_range is permitted here"
+        );
+    }
+    if let Some(advice) = engine.capacity.advice() {
+        tracing::warn!("{advice}");
+    }
+    if json {
+        let ready = serde_json::json!({
+            "event": "ready",
+            "node_id": config.node.id(),
+            "devices": bound.devices,
+            "api": bound.api,
+            "ops": ops,
+            "pid": std::process::id(),
+            "reactors": engine.capacity.reactors,
+            "lines_max": engine.capacity.lines(),
+        });
+        println!("{ready}");
+        return;
+    }
+    println!(
+        "Tautline {} is up: {} reactors, room for {} lines",
+        env!("CARGO_PKG_VERSION"),
+        engine.capacity.reactors,
+        engine.capacity.lines()
+    );
+    println!("  devices  ws://{}/ws", bound.devices);
+    println!(
+        "  api      http://{}/v1   (openapi.json beside it)",
+        bound.api
+    );
+    println!("  ops      http://{ops}/metrics   (livez, readyz)");
+    if config.auth.mode == AuthMode::Dev {
+        println!("Try, in two other terminals:");
+        println!("  cargo run --release -- listen tv-1");
+        println!(
+            "  curl -d '{{\"hi\":1}}' {}/v1/devices/tv-1/messages",
+            bound.api
+        );
+    }
+}

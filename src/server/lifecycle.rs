@@ -1,0 +1,75 @@
+//! Signals: SIGTERM and SIGINT drain, a second one closes now, SIGHUP reloads.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::api::ControlPlane;
+use crate::config::source::Sources;
+use crate::error::StartError;
+use crate::reactor::settings::Settings;
+
+/// The signals the node listens to.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Installs the handlers. Must run on the runtime.
+    pub(super) fn new() -> Result<Self, StartError> {
+        let install = |kind| {
+            signal(kind).map_err(|source| StartError::System {
+                step: "installing a signal handler".into(),
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hang_up: install(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Returns when the node has drained, or when somebody has lost patience.
+pub(super) async fn wait(mut signals: Signals, control: &Arc<ControlPlane>, sources: &Sources) {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hang_up.recv() => reload(control, sources),
+        }
+    }
+    tracing::info!("draining; a second signal closes now");
+    tokio::select! {
+        () = control.drain.run() => tracing::info!("drained"),
+        () = signals.stop() => tracing::warn!("closing now"),
+    }
+}
+
+/// Reads keys and limits again; what makes no sense leaves the old ones in place.
+fn reload(control: &ControlPlane, sources: &Sources) {
+    let loaded = sources
+        .load()
+        .and_then(|loaded| Settings::load(&loaded.config));
+    match loaded {
+        Ok(settings) => {
+            control.reload(settings);
+            tracing::info!("configuration reloaded: limits, keys and tokens are the new ones");
+        }
+        Err(errors) => {
+            control.note_failed_reload();
+            tracing::error!(%errors, "the configuration was not reloaded; the old one stays");
+        }
+    }
+}

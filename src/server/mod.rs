@@ -1,0 +1,80 @@
+//! Layer 6: the composition root. The only place that knows every part and puts them together.
+//!
+//! Starts the reactors in the one order that split descriptor tables allow ([`engine`]), opens the control plane beside
+//! them, announces the node, then waits for signals ([`lifecycle`]).
+
+use std::sync::Arc;
+
+use crate::api::ControlPlane;
+use crate::config::Config;
+use crate::config::source::Sources;
+use crate::error::StartError;
+use crate::reactor::settings::Settings;
+
+mod announce;
+mod capacity;
+mod engine;
+mod lifecycle;
+mod log;
+
+/// Serves until told to stop. `json` announces the node as one line of JSON instead of some for people.
+///
+/// # Errors
+/// When it cannot start: a key file, a port, a limit of the host.
+pub fn run(config: Config, sources: Sources, json: bool) -> Result<(), StartError> {
+    let settings = Settings::load(&config)?;
+    serve(&config, settings, sources, json)
+}
+
+/// Serves lines that echo what they receive, over the production stack: what conformance tests talk to.
+///
+/// # Errors
+/// As [`run`].
+#[doc(hidden)]
+pub fn run_echo(config: Config) -> Result<(), StartError> {
+    let settings = Settings {
+        is_echo: true,
+        ..Settings::load(&config)?
+    };
+    serve(&config, settings, Sources::default(), true)
+}
+
+fn serve(
+    config: &Config,
+    settings: Settings,
+    sources: Sources,
+    json: bool,
+) -> Result<(), StartError> {
+    let _log = log::start(&config.log);
+    crate::net::fdtable::raise_descriptors_max();
+    let runtime = start_runtime()?;
+    // Signal handlers, like everything the runtime polls, must exist before the first reactor splits its table off.
+    let signals = runtime.block_on(async { lifecycle::Signals::new() })?;
+    let prepared = engine::Prepared::new(config, settings)?;
+    let control = Arc::new(ControlPlane::new(
+        prepared.node(),
+        prepared.posts(),
+        runtime.handle().clone(),
+    ));
+    let engine = prepared.start(config, &control)?;
+    let ops = runtime.block_on(crate::ops::listen(config, &control))?;
+    announce::announce(config, &engine, ops, json);
+    runtime.block_on(lifecycle::wait(signals, &control, &sources));
+    engine.stop();
+    Ok(())
+}
+
+fn start_runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::System {
+            step: "starting the control plane's threads".into(),
+            source,
+        })
+}
+
+/// Threads of the control plane: it may be slow, and the cores are the reactors'.
+const CONTROL_THREADS: usize = 1;

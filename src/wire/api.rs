@@ -1,0 +1,270 @@
+//! Bodies of the sending API: the envelope in, results and errors out.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::wire::error::ErrorCode;
+use crate::wire::payload::{Form, Payload};
+
+/// How far a message must have come before the sender is answered, and how far it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// In the outbox of the line, on the owning shard.
+    Queued,
+    /// The owning shard's `send` took the last byte of the frame.
+    #[default]
+    Written,
+    /// The device answered with an `ack`.
+    Acked,
+}
+
+impl Level {
+    /// The word of the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Written => "written",
+            Self::Acked => "acked",
+        }
+    }
+
+    /// The level for a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Queued, Self::Written, Self::Acked]
+            .into_iter()
+            .find(|level| level.word() == word)
+    }
+}
+
+/// What a sender asks for, whether it came as an envelope or as a plain body with a query.
+#[derive(Clone, Debug)]
+pub struct SendRequest {
+    /// What to deliver.
+    pub payload: Payload,
+    /// The level to wait for.
+    pub wait: Level,
+    /// How long to wait for it, in milliseconds; `None` is the server's default.
+    pub timeout_ms: Option<u64>,
+    /// Deliver only on this line, and answer 410 when it is gone.
+    pub connection_id: Option<String>,
+}
+
+/// The fields of the JSON envelope.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    data_b64: Option<String>,
+    #[serde(default)]
+    wait: Option<Level>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    connection_id: Option<String>,
+}
+
+/// Keeps `"data":null` apart from no `data` at all.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl SendRequest {
+    /// Decodes the body of type `application/json`: always the envelope.
+    ///
+    /// # Errors
+    /// `invalid_body` or `unknown_field`, with what is wrong and where.
+    pub fn from_envelope(body: &Bytes) -> Result<Self, (ErrorCode, String)> {
+        // serde would take an array for the struct as well.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err((
+                ErrorCode::InvalidBody,
+                "the envelope is a JSON object".into(),
+            ));
+        }
+        let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| {
+            let text = error.to_string();
+            let code = if text.starts_with("unknown field") { ErrorCode::UnknownField } else { ErrorCode::InvalidBody };
+            (code, format!("{text}; the body of type application/json is the envelope, and any other type is the payload itself"))
+        })?;
+        let payload = match (envelope.data, envelope.data_b64) {
+            (Some(data), None) => Payload {
+                bytes: body.slice_ref(data.get().as_bytes()),
+                form: Form::Json,
+            },
+            (None, Some(text)) => {
+                let bytes = STANDARD.decode(text).map_err(|error| {
+                    (
+                        ErrorCode::InvalidBody,
+                        format!("data_b64 is not base64: {error}"),
+                    )
+                })?;
+                Payload {
+                    bytes: bytes.into(),
+                    form: Form::Binary,
+                }
+            }
+            (Some(_), Some(_)) => {
+                return Err((
+                    ErrorCode::InvalidBody,
+                    "give data or data_b64, not both".into(),
+                ));
+            }
+            (None, None) => {
+                return Err((
+                    ErrorCode::InvalidBody,
+                    "data or data_b64 is required".into(),
+                ));
+            }
+        };
+        Ok(Self {
+            payload,
+            wait: envelope.wait.unwrap_or_default(),
+            timeout_ms: envelope.timeout_ms,
+            connection_id: envelope.connection_id,
+        })
+    }
+}
+
+/// The body of a successful send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendResult {
+    /// The message's id, as the device sees it.
+    pub message_id: String,
+    /// What became of it: `queued`, `written` or `acked`.
+    pub result: Level,
+    /// The level reached.
+    pub level: Level,
+    /// The node that holds the line.
+    pub node_id: String,
+    /// The line that took it.
+    pub connection_id: String,
+    /// From accepting the request to reaching the level, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// A line as the connection list shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionInfo {
+    /// The line's public name.
+    pub connection_id: String,
+    /// The device at its far end.
+    pub device_id: String,
+    /// The account that owns the device.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user_id: Option<String>,
+    /// What the token says of the device.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub labels: BTreeMap<String, String>,
+    /// The WebSocket sub-protocol.
+    pub protocol: String,
+    /// When the line was authenticated, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// A device as `GET /v1/devices/{device_id}` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Whether it is connected: always true, because an absent device answers 404.
+    pub online: bool,
+    /// The node that holds its line.
+    pub node_id: String,
+    /// The line that holds the device.
+    #[serde(flatten)]
+    pub connection: ConnectionInfo,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A word from the error table.
+    pub code: String,
+    /// The cause and the next step, for people.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// The request's `X-Request-Id`, or the one the node gave it.
+    pub request_id: String,
+}
+
+impl ErrorBody {
+    /// The body for a code.
+    pub fn new(code: ErrorCode, message: impl Into<String>, request_id: impl Into<String>) -> Self {
+        Self {
+            error: ErrorDetail {
+                code: code.word().into(),
+                message: message.into(),
+                retryable: code.is_retryable(),
+                request_id: request_id.into(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(text: &str) -> Result<SendRequest, ErrorCode> {
+        SendRequest::from_envelope(&Bytes::copy_from_slice(text.as_bytes()))
+            .map_err(|(code, _)| code)
+    }
+
+    #[test]
+    fn data_arrives_as_it_was_sent() {
+        let request =
+            envelope(r#"{"data": {"b":1, "a": 1e400},"wait":"queued","timeout_ms":5}"#).unwrap();
+        assert_eq!(&request.payload.bytes[..], br#"{"b":1, "a": 1e400}"#);
+        assert_eq!((request.wait, request.timeout_ms), (Level::Queued, Some(5)));
+        let request = envelope(r#"{"data_b64":"/wA="}"#).unwrap();
+        assert_eq!(
+            (&request.payload.bytes[..], request.payload.form),
+            (&b"\xff\x00"[..], Form::Binary)
+        );
+    }
+
+    #[test]
+    fn a_wrong_envelope_names_its_fault() {
+        assert_eq!(
+            envelope(r#"{"data":1,"dat":2}"#).unwrap_err(),
+            ErrorCode::UnknownField
+        );
+        for bad in [
+            "",
+            "{}",
+            "[1]",
+            r#"{"data":1,"data_b64":""}"#,
+            r#"{"data_b64":"*"}"#,
+            r#"{"data":1,"wait":"soon"}"#,
+        ] {
+            assert_eq!(envelope(bad).unwrap_err(), ErrorCode::InvalidBody, "{bad}");
+        }
+        assert_eq!(
+            envelope(&format!("{{\"data\":{}", "[".repeat(100_000))).unwrap_err(),
+            ErrorCode::InvalidBody
+        );
+    }
+
+    #[test]
+    fn null_is_data() {
+        // `"data":null` is a JSON value like any other; only its absence is an error.
+        assert_eq!(
+            &envelope(r#"{"data":null}"#).unwrap().payload.bytes[..],
+            b"null"
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! Layer 1: our own words inside frames and bodies, as bytes.
+//!
+//! Payloads and their forms, the device protocol's JSON frames, the API's envelope, results and errors. Decoding
+//! borrows, encoding writes into the caller's buffer; nothing here knows sockets, connections or the frame around it.
+
+pub mod api;
+pub mod device;
+pub mod error;
+pub mod payload;
