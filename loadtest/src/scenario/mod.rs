@@ -22,7 +22,8 @@ use crate::node::{Node, NodeError, ServerPlan};
 use crate::report::Record;
 use crate::scenario::reading::{Reading, count, live_text};
 use crate::screen::Screen;
-use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, Total, loopback_sources};
+use crate::swarm::tally::Total;
+use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
 
 /// Why a run has no result at all.
 #[derive(Debug, Error)]

@@ -7,7 +7,8 @@ use crate::clock::Clock;
 use crate::node::Node;
 use crate::report::Figure;
 use crate::sample::{KernelSample, Point, ProcessSample};
-use crate::swarm::{Catch, Total};
+use crate::swarm::Catch;
+use crate::swarm::tally::Total;
 
 /// Counts of the lines, and what the kernel says about server, generator and itself.
 #[derive(Clone, Copy, Debug)]
