@@ -73,8 +73,9 @@ pub(crate) struct RecordArg {
     /// Write no record
     #[arg(long)]
     pub(crate) no_record: bool,
-    /// Where records go
+    /// Where records go [default: loadtest/results of the source]
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    #[arg(hide_default_value = true)]
     pub(crate) record_dir: PathBuf,
 }
 

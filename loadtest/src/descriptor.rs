@@ -20,6 +20,12 @@ pub(crate) fn lines_per_thread() -> io::Result<u32> {
 
 /// Gives the calling thread its own descriptor table. Call it before the thread opens anything; nothing it opens
 /// afterwards may be used, dropped or woken by another thread.
-pub(crate) fn separate() -> io::Result<()> {
-    Ok(unshare(CloneFlags::CLONE_FILES)?)
+///
+/// Where the kernel forbids it, as some containers do, the shared table serves as long as it has room for everybody:
+/// `is_needed` tells that it has not.
+pub(crate) fn separate(is_needed: bool) -> io::Result<()> {
+    match unshare(CloneFlags::CLONE_FILES) {
+        Err(error) if is_needed => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

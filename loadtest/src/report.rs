@@ -63,6 +63,8 @@ impl Figure {
                 ByteSize(rounded(value)).display().iec().to_string()
             }
             ("", value) => rounded(value).to_string(),
+            ("µs", value) if value >= 1e6 => format!("{:.2} s", value / 1e6),
+            ("µs", value) if value >= 1e4 => format!("{:.1} ms", value / 1e3),
             (unit, value) if value.abs() >= 100.0 => format!("{value:.0} {unit}"),
             (unit, value) => format!("{value:.2} {unit}"),
         }
@@ -212,6 +214,8 @@ mod tests {
     #[test]
     fn numbers_are_shown_with_the_digits_that_matter() {
         assert_eq!(Figure::new("k", 11.256, "µs").text(), "11.26 µs");
+        assert_eq!(Figure::new("k", 35_560.0, "µs").text(), "35.6 ms");
+        assert_eq!(Figure::new("k", 3_556_770.0, "µs").text(), "3.56 s");
         assert_eq!(Figure::new("k", 15_234.5, "/s").text(), "15234 /s");
         assert_eq!(
             Figure::new("k", 48.0 * 1024.0 * 1024.0, "B").text(),

@@ -27,7 +27,9 @@ impl Screen {
     /// An empty screen.
     pub(crate) fn open() -> Self {
         let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>8} {wide_bar:.cyan/dim} {msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix:>8} {wide_bar:.cyan/dim}\n{wide_msg}")
+        {
             bar.set_style(style);
         }
         Self {

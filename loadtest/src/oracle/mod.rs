@@ -4,14 +4,12 @@
 //! [`Witness`] at the receiving end sees what arrives on which line. [`Verdict::reach`] compares them once both are
 //! still. All messages of one line leave on one sending connection, so their order is the server's promise.
 
+pub(crate) mod ledger;
 pub(crate) mod mark;
+pub(crate) mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
-
-use crate::dialect::LineId;
-use crate::oracle::mark::Mark;
+use crate::oracle::ledger::Ledger;
+use crate::oracle::witness::Witness;
 
 /// What the server answered to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,134 +22,8 @@ pub(crate) enum Answer {
     Unknown,
 }
 
-/// The sending end's book.
-#[derive(Debug)]
-pub(crate) struct Ledger {
-    issued: Vec<u32>,
-    doubtful: BTreeMap<(LineId, u32), Answer>,
-    accepted: u64,
-}
-
-impl Ledger {
-    /// A book for lines `0..lines`.
-    pub(crate) fn new(lines: u32) -> Self {
-        Self {
-            issued: vec![0; lines as usize],
-            doubtful: BTreeMap::new(),
-            accepted: 0,
-        }
-    }
-
-    /// Numbers the next message for a line.
-    pub(crate) fn issue(&mut self, line: LineId) -> u32 {
-        let next = &mut self.issued[line.0 as usize];
-        *next += 1;
-        *next - 1
-    }
-
-    /// Notes the answer to a message, once for each.
-    pub(crate) fn settle(&mut self, line: LineId, sequence: u32, answer: Answer) {
-        match answer {
-            Answer::Accepted => self.accepted += 1,
-            Answer::Refused | Answer::Unknown => {
-                self.doubtful.insert((line, sequence), answer);
-            }
-        }
-    }
-
-    /// Messages the server promised to deliver.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.accepted
-    }
-
-    fn answer(&self, line: LineId, sequence: u32) -> Answer {
-        *self
-            .doubtful
-            .get(&(line, sequence))
-            .unwrap_or(&Answer::Accepted)
-    }
-
-    fn count(&self, answer: Answer) -> u64 {
-        self.doubtful.values().filter(|a| **a == answer).count() as u64
-    }
-}
-
-/// The receiving end's eyes, for one contiguous run of lines.
-#[derive(Debug)]
-pub(crate) struct Witness {
-    first: LineId,
-    expected: Vec<u32>,
-    missing: BTreeSet<(LineId, u32)>,
-    received: u64,
-    duplicate: u64,
-    misordered: u64,
-    misdelivered: u64,
-    foreign: u64,
-}
-
-/// A jump over more messages than this is no message of this run.
-const SEQUENCE_JUMP_MAX: u32 = 1 << 20;
-
-impl Witness {
-    /// Watches lines `first..first + count`.
-    pub(crate) fn new(first: LineId, count: u32) -> Self {
-        Self {
-            first,
-            expected: vec![0; count as usize],
-            missing: BTreeSet::new(),
-            received: 0,
-            duplicate: 0,
-            misordered: 0,
-            misdelivered: 0,
-            foreign: 0,
-        }
-    }
-
-    /// Sees a message arrive on a line.
-    pub(crate) fn see(&mut self, line: LineId, mark: Mark) {
-        self.received += 1;
-        if mark.line != line {
-            self.misdelivered += 1;
-            return;
-        }
-        let expected = &mut self.expected[(line.0 - self.first.0) as usize];
-        if mark.sequence < *expected {
-            let was_missing = self.missing.remove(&(line, mark.sequence));
-            *(if was_missing {
-                &mut self.misordered
-            } else {
-                &mut self.duplicate
-            }) += 1;
-        } else if mark.sequence - *expected > SEQUENCE_JUMP_MAX {
-            self.foreign += 1;
-        } else {
-            self.missing
-                .extend((*expected..mark.sequence).map(|skipped| (line, skipped)));
-            *expected = mark.sequence + 1;
-        }
-    }
-
-    /// Sees something arrive that bears a mark's fence but is not a mark.
-    pub(crate) fn see_foreign(&mut self) {
-        self.foreign += 1;
-    }
-
-    /// Everything of these lines that was issued and never seen.
-    fn unseen<'a>(&'a self, ledger: &'a Ledger) -> impl Iterator<Item = (LineId, u32)> + 'a {
-        let tails = self
-            .expected
-            .iter()
-            .zip(self.first.0..)
-            .flat_map(|(seen, n)| {
-                let issued = ledger.issued.get(n as usize).copied().unwrap_or(0);
-                (*seen..issued).map(move |sequence| (LineId(n), sequence))
-            });
-        self.missing.iter().copied().chain(tails)
-    }
-}
-
 /// What became of every message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// Messages sent.
     pub(crate) sent: u64,
@@ -181,8 +53,8 @@ impl Verdict {
     /// Compares both ends. Both must be still: what is under way counts as lost.
     pub(crate) fn reach(ledger: &Ledger, witnesses: &[Witness]) -> Self {
         let mut verdict = Self {
-            sent: ledger.issued.iter().map(|n| u64::from(*n)).sum(),
-            accepted: ledger.accepted,
+            sent: ledger.sent(),
+            accepted: ledger.accepted(),
             refused: ledger.count(Answer::Refused),
             unknown: ledger.count(Answer::Unknown),
             refused_yet_delivered: ledger.count(Answer::Refused),
@@ -225,6 +97,8 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::LineId;
+    use crate::oracle::mark::Mark;
 
     const LINE: LineId = LineId(11);
 

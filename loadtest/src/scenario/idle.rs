@@ -7,9 +7,8 @@ use clap::Args;
 use crate::arg::{LineArg, RecordArg, ServerArg};
 use crate::dialect::Template;
 use crate::report::{Figure, Record};
-use crate::scenario::{
-    Reading, RunError, Stage, count, memory_figures, ramp_figures, ramp_warning,
-};
+use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
+use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
 
 /// Open many lines, hold them with heartbeats on, and measure memory and CPU per line

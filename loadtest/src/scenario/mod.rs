@@ -2,6 +2,7 @@
 
 pub(crate) mod idle;
 pub(crate) mod push;
+mod reading;
 
 use std::io;
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use crate::descriptor;
 use crate::dialect::Dialect;
 use crate::machine;
 use crate::node::{Node, NodeError, ServerPlan};
-use crate::report::{Figure, Record};
-use crate::sample::{KernelSample, Point, ProcessSample};
+use crate::report::Record;
+use crate::scenario::reading::{Reading, count, live_text};
 use crate::screen::Screen;
-use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, Total, loopback_sources};
+use crate::swarm::tally::Total;
+use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
 
 /// Why a run has no result at all.
 #[derive(Debug, Error)]
@@ -49,16 +51,6 @@ pub(crate) struct Stage {
     last: Reading,
 }
 
-/// Everything that can be read at one moment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading {
-    at: Duration,
-    total: Total,
-    server: Option<ProcessSample>,
-    generator: ProcessSample,
-    kernel: KernelSample,
-}
-
 /// How often the screen is drawn and conditions are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// One point of the curve each so many seconds.
@@ -81,7 +73,7 @@ impl Stage {
         let is_interrupted = watch_signals()?;
         let node = open_node(server, lines, &screen)?;
         let clock = Clock::start();
-        let before = read(&node, Total::default(), clock)?;
+        let before = Reading::take(&node, Total::default(), clock)?;
         let swarm = Swarm::start(swarm_plan(&node, lines, dialect)?, clock)?;
         let pulse = Poll::new()?;
         let stage = Self {
@@ -128,6 +120,7 @@ impl Stage {
             self.screen
                 .show(done.min(steps), live_text(&self.last, &reading), reading.at);
             self.keep_point(&reading);
+            self.note_faults();
             if done >= steps || self.is_halted() {
                 return Ok(reading);
             }
@@ -137,7 +130,7 @@ impl Stage {
 
     /// Reads everything now.
     pub(crate) fn read(&self) -> Result<Reading, RunError> {
-        Ok(read(&self.node, self.swarm.total(), self.clock)?)
+        Ok(Reading::take(&self.node, self.swarm.total(), self.clock)?)
     }
 
     /// Ends lines and server and judges the lines; the record is complete but for the scenario's own figures.
@@ -156,7 +149,7 @@ impl Stage {
                 kinds.join("; ")
             ));
         }
-        self.record.faults.extend(self.node.obituary());
+        self.note_faults();
         let cut = if self.node.is_own() {
             Cut::Reset
         } else {
@@ -168,20 +161,22 @@ impl Stage {
     }
 
     /// Whether waiting longer makes no sense.
-    fn is_halted(&mut self) -> bool {
+    fn is_halted(&self) -> bool {
+        !self.record.faults.is_empty() || self.swarm.is_broken()
+    }
+
+    fn note_faults(&mut self) {
         if self.is_interrupted.swap(false, Ordering::Relaxed) {
             self.record.faults.push("interrupted".to_owned());
         }
         self.record.faults.extend(self.node.obituary());
-        self.record.faults.dedup();
-        !self.record.faults.is_empty() || self.swarm.is_broken()
     }
 
     fn keep_point(&mut self, reading: &Reading) {
         if reading.at - self.last.at < POINT_INTERVAL {
             return;
         }
-        self.record.points.push(point(reading));
+        self.record.points.push(reading.point());
         self.last = *reading;
     }
 
@@ -194,75 +189,6 @@ impl Stage {
     }
 }
 
-impl Reading {
-    /// Seconds from another reading to this one.
-    fn seconds_since(&self, earlier: &Self) -> f64 {
-        (self.at - earlier.at).as_secs_f64()
-    }
-
-    /// CPU time the server used since, in microseconds; `None` when its process is unknown.
-    fn server_cpu_us_since(&self, earlier: &Self) -> Option<f64> {
-        Some((self.server? - earlier.server?).cpu.as_secs_f64() * 1e6)
-    }
-
-    /// Cores the generator used since.
-    fn generator_cores_since(&self, earlier: &Self) -> f64 {
-        (self.generator - earlier.generator).cpu.as_secs_f64() / self.seconds_since(earlier)
-    }
-}
-
-/// What a ramp cost and how fast it was.
-pub(crate) fn ramp_figures(before: &Reading, after: &Reading, catch: &Catch) -> Vec<Figure> {
-    let total = &after.total;
-    let seconds = after.seconds_since(before);
-    let mut figures = vec![
-        Figure::new("lines.opened", count(total.opened), ""),
-        Figure::new("lines.failed", count(total.failed), ""),
-        Figure::new("ramp.time", seconds, "s"),
-        Figure::new("ramp.rate", count(total.opened) / seconds, "/s"),
-    ];
-    figures.extend(catch.opening.figures("ramp.open"));
-    let per_line = after
-        .server_cpu_us_since(before)
-        .map(|us| us / count(total.opened.max(1)));
-    figures.extend(per_line.map(|us| Figure::new("server.cpu_per_new_line", us, "µs")));
-    figures.push(Figure::new(
-        "ramp.generator_cpu",
-        after.generator_cores_since(before),
-        "cores",
-    ));
-    figures.push(Figure::new("ramp.late_starts", count(total.late), ""));
-    figures
-}
-
-/// What the open lines take, compared with the moment before the first.
-pub(crate) fn memory_figures(before: &Reading, after: &Reading) -> Vec<Figure> {
-    let lines = count(after.total.open().max(1));
-    let per_line = |bytes: u64| count(bytes) / lines;
-    let mut figures = Vec::new();
-    if let (Some(first), Some(last)) = (before.server, after.server) {
-        let grown = last - first;
-        figures.extend([
-            Figure::new("server.rss_before", count(first.rss), "B"),
-            Figure::new("server.rss", count(last.rss), "B"),
-            Figure::new("server.rss_peak", count(last.rss_peak), "B"),
-            Figure::new("server.bytes_per_line", per_line(grown.rss), "B"),
-            Figure::new("server.anon_bytes_per_line", per_line(grown.rss_anon), "B"),
-        ]);
-    }
-    let slab = after.kernel.slab.saturating_sub(before.kernel.slab);
-    figures.extend([
-        Figure::new("kernel.slab_per_line_all_ends", per_line(slab), "B"),
-        Figure::new("kernel.tcp_queues", count(after.kernel.tcp), "B"),
-        Figure::new(
-            "generator.bytes_per_line",
-            per_line((after.generator - before.generator).rss),
-            "B",
-        ),
-    ]);
-    figures
-}
-
 /// Says so when lines started late because of this generator.
 pub(crate) fn ramp_warning(total: &Total) -> Option<String> {
     let is_late = count(total.late) > LATE_SHARE_MAX * count(total.started);
@@ -272,12 +198,6 @@ pub(crate) fn ramp_warning(total: &Total) -> Option<String> {
             total.late, total.started
         )
     })
-}
-
-/// Counts are far below 2⁵³.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵³")]
-pub(crate) fn count(n: u64) -> f64 {
-    n as f64
 }
 
 fn open_node(server: &ServerArg, lines: &LineArg, screen: &Screen) -> Result<Node, NodeError> {
@@ -323,48 +243,4 @@ fn watch_signals() -> io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, is_interrupted.clone())?;
     }
     Ok(is_interrupted)
-}
-
-fn read(node: &Node, total: Total, clock: Clock) -> io::Result<Reading> {
-    Ok(Reading {
-        at: clock.now(),
-        total,
-        server: node.pid.and_then(|pid| ProcessSample::read(pid).ok()),
-        generator: ProcessSample::read_own()?,
-        kernel: KernelSample::read()?,
-    })
-}
-
-fn point(reading: &Reading) -> Point {
-    let server = reading.server.unwrap_or_default();
-    Point {
-        at_s: reading.at.as_secs_f64(),
-        open: reading.total.open(),
-        failed: reading.total.failed + reading.total.lost,
-        messages: reading.total.messages,
-        pings: reading.total.pings,
-        server_rss: server.rss,
-        server_cpu_s: server.cpu.as_secs_f64(),
-        generator_cpu_s: reading.generator.cpu.as_secs_f64(),
-    }
-}
-
-/// One line of live numbers; rates are those since the last point of the curve.
-fn live_text(last: &Reading, now: &Reading) -> String {
-    let seconds = now.seconds_since(last).max(0.001);
-    let rate = |new: u64, old: u64| count(new.saturating_sub(old)) / seconds;
-    let total = &now.total;
-    let mut text = format!(
-        "{} open, {} failed, {:.0} lines/s, {:.0} pings/s, {:.0} messages/s",
-        total.open(),
-        total.failed + total.lost,
-        rate(total.opened, last.total.opened),
-        rate(total.pings, last.total.pings),
-        rate(total.messages, last.total.messages),
-    );
-    if let (Some(server), Some(cpu_us)) = (now.server, now.server_cpu_us_since(last)) {
-        let memory = bytesize::ByteSize(server.rss).display().iec();
-        text += &format!(", server {memory}, {:.2} cores", cpu_us / 1e6 / seconds);
-    }
-    text
 }

@@ -9,9 +9,8 @@ use crate::dialect::{Dialect, Template};
 use crate::oracle::Verdict;
 use crate::oracle::mark::BODY_BYTES_MIN;
 use crate::report::{Figure, Record};
-use crate::scenario::{
-    LATE_SHARE_MAX, Reading, RunError, Stage, count, memory_figures, ramp_figures, ramp_warning,
-};
+use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
+use crate::scenario::{LATE_SHARE_MAX, RunError, Stage, ramp_warning};
 use crate::schedule::Spread;
 use crate::screen::Screen;
 use crate::sender::{Book, Sender, SenderPlan};

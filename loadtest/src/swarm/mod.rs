@@ -7,7 +7,7 @@
 
 pub(crate) mod line;
 pub(crate) mod ramp;
-mod tally;
+pub(crate) mod tally;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -22,13 +22,11 @@ use crate::clock::{Clock, nanoseconds};
 use crate::dialect::Dialect;
 use crate::latency::Latency;
 use crate::machine;
-use crate::oracle::Witness;
+use crate::oracle::witness::Witness;
 use crate::swarm::line::Failure;
 use crate::swarm::ramp::{Pacing, shares};
-use crate::swarm::tally::Tally;
+use crate::swarm::tally::{Tally, Total};
 use crate::swarm::thread::SwarmThread;
-
-pub(crate) use crate::swarm::tally::Total;
 
 /// What a swarm is to be.
 #[derive(Clone, Debug)]

@@ -17,8 +17,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::clock::{Clock, nanoseconds};
 use crate::descriptor;
 use crate::dialect::LineId;
-use crate::oracle::Witness;
 use crate::oracle::mark::Mark;
+use crate::oracle::witness::Witness;
 use crate::swarm::line::{Failure, Found, Line, OpenLine, Upgrade};
 use crate::swarm::ramp::{Ramp, Share, Step};
 use crate::swarm::tally::Tally;
@@ -64,7 +64,7 @@ impl SwarmThread {
         tallies: Arc<[Tally]>,
         (clock, ramp_start): (Clock, Duration),
     ) -> io::Result<Self> {
-        descriptor::separate()?;
+        descriptor::separate(plan.lines > plan.thread_lines_max)?;
         Ok(Self {
             index,
             share,
