@@ -23,6 +23,7 @@ pub(super) enum CliError {
     #[cfg(feature = "client")]
     #[error("the line was closed with {code} {reason}; the node does not want this device back")]
     ClosedForGood { code: u16, reason: String },
+    #[cfg(feature = "client")]
     #[error("{value:?} is no valid {what}; use 1 to 128 of A-Z a-z 0-9 . _ : -")]
     BadId { what: &'static str, value: String },
     #[cfg(feature = "client")]
@@ -48,6 +49,7 @@ impl CliError {
 }
 
 /// Ids become parts of URLs, tables and logs: whatever is none is refused here, before it gets there.
+#[cfg(feature = "client")]
 pub(super) fn check_id(what: &'static str, value: &str) -> Result<(), CliError> {
     if crate::base::id::is_valid_id(value.as_bytes()) {
         return Ok(());

@@ -1,6 +1,6 @@
 //! The command line: `tautline serve` and the tools around it.
 //!
-//! `main` calls [`run`]. Each command is one file; what it prints goes through [`terminal`], results to standard output
+//! `main` calls [`run`]. Each command is one file; what it prints goes through `terminal`, results to standard output
 //! and everything else to standard error, and `--json` turns results into JSON. Nothing here decides how the server
 //! works: it reads the configuration and hands it over.
 

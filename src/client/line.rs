@@ -250,11 +250,11 @@ mod tests {
 
     use super::*;
 
+    /// A node that takes one line, hands its request head to `check` and says three things.
     #[expect(
         clippy::result_large_err,
         reason = "the shape of the library's callback"
     )]
-    /// A node that takes one line, hands its request head to `check` and says three things.
     fn node(check: fn(&Request)) -> (LineOptions, thread::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());

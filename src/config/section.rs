@@ -118,7 +118,7 @@ section! {
         leeway: Duration = secs(60),
         /// A cookie that may carry the token of a browser. Needs auth.origins.
         cookie: Option<String> = None,
-        /// Web pages that may connect: "app.example.com", "https://app.example.com", "http://localhost:3000". Hosts are
+        /// Web pages that may connect: `app.example.com`, `https://app.example.com`, `http://localhost:3000`. Hosts are
         /// compared whole; scheme and port count when given, and no scheme means http or https. A request without an
         /// Origin comes from no browser and passes.
         origins: Vec<String> = Vec::new(),
