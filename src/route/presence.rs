@@ -25,7 +25,9 @@ use crate::base::place::{Candidates, Place};
 /// every shard moves its own words when it finds time ([`Self::is_rehoming`]).
 pub struct Presence {
     hasher: RandomState,
-    buckets: Box<[Bucket]>,
+    words: Box<[AtomicU64]>,
+    /// The first word that begins a cache line. An allocation that asks for the alignment would be zeroed by hand.
+    first: usize,
     k_max: u32,
     /// The last `k` to which each shard has moved its words; read and written by that shard alone.
     rehomed: Box<[AtomicU8]>,
@@ -55,9 +57,12 @@ impl Presence {
             u32::from(shards) <= Place::SHARDS_MAX,
             "a place has no room for more shards"
         );
+        let buckets = (1 << k_max) + REACH_MAX as usize;
+        let words = zeroed((buckets + 1) * BUCKET_WORDS);
         Self {
+            first: words.as_ptr().align_offset(CACHE_LINE).min(BUCKET_WORDS),
+            words,
             hasher: RandomState::new(),
-            buckets: zeroed((1 << k_max) + REACH_MAX as usize),
             k_max,
             rehomed: (0..shards).map(|_| AtomicU8::new(0)).collect(),
             shape: CachePadded::new(AtomicU64::new(Shape::settled(k, REACH_FIRST).0)),
@@ -109,11 +114,7 @@ impl Presence {
     /// When the shard at none of them knows the device, [`Self::lookup_all`] tells whether a false match hid it.
     pub fn lookup(&self, device: Fingerprint) -> Candidates {
         let found = self.first_matches(self.shape(), device);
-        if found.is_empty() {
-            self.lookup_again(device)
-        } else {
-            found
-        }
+        found.unwrap_or_else(|| self.lookup_again(device))
     }
 
     /// Every place the device may be at: up to [`Candidates::MAX`].
@@ -188,23 +189,16 @@ impl Presence {
             let shape = self.shape();
             let found = self.first_matches(shape, device);
             let is_unchanged = self.census.load(Acquire) == census && self.shape() == shape;
-            if is_unchanged || !found.is_empty() {
-                return found;
+            if is_unchanged || found.is_some() {
+                return found.unwrap_or_default();
             }
         }
         Candidates::default()
     }
 
-    fn first_matches(&self, shape: Shape, device: Fingerprint) -> Candidates {
-        for home in shape.homes(device) {
-            for bucket in self.window(shape, home) {
-                let found = bucket.matches(device);
-                if !found.is_empty() {
-                    return found;
-                }
-            }
-        }
-        Candidates::default()
+    fn first_matches(&self, shape: Shape, device: Fingerprint) -> Option<Candidates> {
+        let mut windows = shape.homes(device).map(|home| self.window(shape, home));
+        windows.find_map(|window| window.iter().find_map(|bucket| matches(bucket, device)))
     }
 
     fn all_matches(&self, device: Fingerprint, except: Option<Place>) -> Candidates {
@@ -213,7 +207,10 @@ impl Presence {
             .homes(device)
             .flat_map(|home| self.window(shape, home));
         let mut found = Candidates::default();
-        for place in windows.flat_map(|bucket| bucket.matches(device)) {
+        for place in windows
+            .filter_map(|bucket| matches(bucket, device))
+            .flatten()
+        {
             if Some(place) != except {
                 found.push(place);
             }
@@ -225,11 +222,11 @@ impl Presence {
     fn put(&self, device: Fingerprint, word: u64) -> Result<(), Full> {
         let shape = self.shape();
         let home = shape.home(device);
-        for (reach, bucket) in (1..=REACH_MAX).zip(&self.buckets[home..]) {
+        for (reach, bucket) in (1..=REACH_MAX).zip(&self.buckets()[home..]) {
             if reach > shape.reach() {
                 self.raise_reach(reach);
             }
-            if bucket.put(word) {
+            if put(bucket, word) {
                 return Ok(());
             }
         }
@@ -256,12 +253,16 @@ impl Presence {
     }
 
     fn find(&self, shape: Shape, home: usize, word: u64) -> Option<&AtomicU64> {
-        let mut cells = self.window(shape, home).iter().flat_map(|bucket| &bucket.0);
+        let mut cells = self.window(shape, home).iter().flatten();
         cells.find(|cell| cell.load(Acquire) == word)
     }
 
     fn window(&self, shape: Shape, home: usize) -> &[Bucket] {
-        &self.buckets[home..home + shape.reach() as usize]
+        &self.buckets()[home..home + shape.reach() as usize]
+    }
+
+    fn buckets(&self) -> &[Bucket] {
+        self.words[self.first..].as_chunks().0
     }
 
     fn shape(&self) -> Shape {
@@ -363,33 +364,27 @@ impl Shape {
 }
 
 /// A cache line of words. Zero is a free cell.
-#[cfg_attr(not(tautline_loom), derive(bytemuck::Zeroable))]
-#[derive(Default)]
-#[repr(align(64))]
-struct Bucket([AtomicU64; BUCKET_WORDS]);
+type Bucket = [AtomicU64; BUCKET_WORDS];
 
-impl Bucket {
-    /// Acquire: who finds a word sees what its owner did before, and who finds none what the one who cleared it did.
-    fn matches(&self, device: Fingerprint) -> Candidates {
-        let words = self.0.each_ref().map(|cell| cell.load(Acquire));
-        let mut found = Candidates::default();
-        if words
-            .iter()
-            .fold(false, |any, word| any | (word >> 32 == device.tag()))
-        {
-            let matching = words.iter().filter(|&word| word >> 32 == device.tag());
-            matching.for_each(|&word| found.push(Place::unpack(low_half(word))));
-        }
-        found
+/// What a bucket knows of a device. Acquire: who finds a word sees what its owner did before, and who finds none what
+/// the one who cleared it did.
+fn matches(bucket: &Bucket, device: Fingerprint) -> Option<Candidates> {
+    let words = bucket.each_ref().map(|cell| cell.load(Acquire));
+    let is_match = |word: u64| word >> 32 == device.tag();
+    if !words.iter().fold(false, |any, &word| any | is_match(word)) {
+        return None;
     }
+    let mut found = Candidates::default();
+    let matching = words.into_iter().filter(|&word| is_match(word));
+    matching.for_each(|word| found.push(Place::unpack(low_half(word))));
+    Some(found)
+}
 
-    /// Puts a word into a free cell, if there is one. Release, for the matches.
-    fn put(&self, word: u64) -> bool {
-        let is_put = |cell: &AtomicU64| {
-            cell.load(Relaxed) == 0 && cell.compare_exchange(0, word, AcqRel, Relaxed).is_ok()
-        };
-        self.0.iter().any(is_put)
-    }
+/// Puts a word into a free cell, if there is one. Release, for the matches.
+fn put(bucket: &Bucket, word: u64) -> bool {
+    bucket.iter().any(|cell| {
+        cell.load(Relaxed) == 0 && cell.compare_exchange(0, word, AcqRel, Relaxed).is_ok()
+    })
 }
 
 /// The place of a word, the number of lines in the census, the hash that chooses a home.
@@ -397,6 +392,9 @@ impl Bucket {
 const fn low_half(word: u64) -> u32 {
     word as u32
 }
+
+/// Bytes.
+const CACHE_LINE: usize = 64;
 
 /// A change, in the census.
 const CHANGE: u64 = 1 << 32;
@@ -425,8 +423,8 @@ mod sync {
     pub(super) const REACH_FIRST: u32 = 4;
 
     /// Fresh zeroes from the allocator, so that memory is not used before it is touched.
-    pub(super) fn zeroed(buckets: usize) -> Box<[super::Bucket]> {
-        bytemuck::allocation::zeroed_slice_box(buckets)
+    pub(super) fn zeroed(words: usize) -> Box<[AtomicU64]> {
+        bytemuck::allocation::zeroed_slice_box(words)
     }
 }
 
@@ -438,8 +436,8 @@ mod sync {
     pub(super) const BUCKET_WORDS: usize = 2;
     pub(super) const REACH_FIRST: u32 = 1;
 
-    pub(super) fn zeroed(buckets: usize) -> Box<[super::Bucket]> {
-        (0..buckets).map(|_| super::Bucket::default()).collect()
+    pub(super) fn zeroed(words: usize) -> Box<[AtomicU64]> {
+        (0..words).map(|_| AtomicU64::new(0)).collect()
     }
 }
 
@@ -560,7 +558,7 @@ mod tests {
         assert!(presence.shape().k() > 5, "grew to {:?}", presence.shape());
         let mut lines = twin.into_iter();
         assert!(lines.all(|(device, line)| presence.release(device, line)));
-        let mut cells = presence.buckets.iter().flat_map(|bucket| &bucket.0);
+        let mut cells = presence.words.iter();
         assert!(cells.all(|cell| cell.load(Relaxed) == 0));
     }
 
