@@ -2,6 +2,9 @@
 
 pub mod api;
 pub mod base;
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod config;
 pub mod error;
 pub mod head;

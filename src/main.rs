@@ -1,19 +1,10 @@
-//! The `tautline` program.
+//! The `tautline` binary: an allocator that gives memory back, and the command line.
+
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-fn main() {
-    let sources = tautline::config::source::Sources {
-        flags: std::env::args()
-            .skip(2)
-            .filter(|a| a.contains('='))
-            .collect(),
-        ..Default::default()
-    };
-    let loaded = sources.load().unwrap();
-    tautline::server::run(
-        loaded.config,
-        sources,
-        std::env::args().any(|a| a == "--json"),
-    )
-    .unwrap();
+
+fn main() -> ExitCode {
+    tautline::cli::run()
 }

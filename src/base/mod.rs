@@ -7,6 +7,7 @@ pub mod arena;
 pub mod bucket;
 pub mod close;
 pub mod id;
+pub mod place;
 #[cfg(test)]
 pub(crate) mod seed;
 pub mod time;

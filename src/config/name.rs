@@ -6,9 +6,10 @@ use super::Config;
 pub const PREFIX: &str = "TAUTLINE_";
 
 /// Variables that belong to the command line, not to the tree.
-pub const COMMAND_VARIABLES: [&str; 5] = [
+pub const COMMAND_VARIABLES: [&str; 6] = [
     "TAUTLINE_API",
     "TAUTLINE_CONFIG",
+    "TAUTLINE_KEY",
     "TAUTLINE_KEY_FILE",
     "TAUTLINE_TOKEN",
     "TAUTLINE_URL",

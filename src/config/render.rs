@@ -1,6 +1,6 @@
 //! The tree as text: the file `config init` writes and the effective settings `config show` prints.
 
-use toml::{Table, Value};
+use toml::Value;
 
 use super::Config;
 use super::section::Key;
@@ -33,28 +33,43 @@ pub fn effective(loaded: &Loaded) -> String {
     let mut text = String::new();
     for section in Config::SECTIONS {
         write_line(&mut text, &format!("[{}]", section.name));
-        let mut lists = Table::new();
         for key in section.keys {
             let value = tree.get(section.name).and_then(|keys| keys.get(key.name));
+            let path = format!("{}.{}", section.name, key.name);
             let origin = loaded
                 .origins
-                .get(&format!("{}.{}", section.name, key.name));
-            let note = origin
-                .map(|origin| format!("  # {origin}"))
-                .unwrap_or_default();
-            match value {
-                None => write_line(&mut text, &format!("# {} is unset", key.name)),
-                Some(list) if is_table_list(list) => {
-                    drop(lists.insert(key.name.into(), list.clone()))
-                }
-                Some(value) => write_line(&mut text, &format!("{} = {value}{note}", key.name)),
-            }
+                .get(&path)
+                .map(|origin| format!("  # {origin}"));
+            write_setting(
+                &mut text,
+                section.name,
+                key,
+                value,
+                &origin.unwrap_or_default(),
+            );
         }
-        text.push_str(&tables(section.name, lists));
         text.push('\n');
     }
-    text.truncate(text.trim_end().len() + 1);
     text
+}
+
+/// One setting; lists of tables, which end their section, with a head for each item.
+fn write_setting(text: &mut String, section: &str, key: &Key, value: Option<&Value>, note: &str) {
+    match value {
+        None => write_line(text, &format!("# {} is unset", key.name)),
+        Some(Value::Array(items)) if items.iter().any(Value::is_table) => {
+            for item in items {
+                write_line(text, &format!("\n[[{section}.{}]]{note}", key.name));
+                item.as_table()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|(name, value)| {
+                        write_line(text, &format!("{name} = {value}"));
+                    });
+            }
+        }
+        Some(value) => write_line(text, &format!("{} = {value}{note}", key.name)),
+    }
 }
 
 /// A key's documentation and its default, commented out. Lists of tables have an example in their documentation instead.
@@ -69,23 +84,6 @@ fn write_documented(text: &mut String, key: &Key, default: Option<&Value>) {
         Some(value) => write_line(text, &format!("#{} = {value}", key.name)),
         None => write_line(text, &format!("#{} = \"\"  # unset", key.name)),
     }
-}
-
-fn is_table_list(value: &Value) -> bool {
-    value
-        .as_array()
-        .is_some_and(|list| list.first().is_some_and(Value::is_table))
-}
-
-/// Lists of tables, each item under its own head.
-fn tables(section: &str, lists: Table) -> String {
-    if lists.is_empty() {
-        return String::new();
-    }
-    let tree: Table = [(section.to_owned(), Value::Table(lists))]
-        .into_iter()
-        .collect();
-    toml::to_string(&tree).unwrap_or_default()
 }
 
 fn write_comment(text: &mut String, line: &str) {
@@ -150,6 +148,6 @@ mod tests {
         );
         assert!(text.contains("message_bytes_max = \"1KiB\"  # --set limits.message_bytes_max\n"));
         assert!(text.contains(&format!("interval = \"3s\"  # {}\n", file.path().display())));
-        assert!(text.contains("[[auth.keys]]\n"));
+        assert!(text.contains(&format!("\n[[auth.keys]]  # {}\n", file.path().display())));
     }
 }

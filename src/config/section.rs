@@ -118,12 +118,14 @@ section! {
         leeway: Duration = secs(60),
         /// A cookie that may carry the token of a browser. Needs auth.origins.
         cookie: Option<String> = None,
-        /// Web pages that may connect: "app.example.com", "https://app.example.com", "http://localhost:3000". Hosts are
-        /// compared whole; scheme and port count when given, and no scheme means http or https. Requests without an Origin are no browser's and pass.
+        /// Web pages that may connect: `app.example.com`, `https://app.example.com`, `http://localhost:3000`. Hosts are
+        /// compared whole; scheme and port count when given, and no scheme means http or https. A request without an
+        /// Origin comes from no browser and passes.
         origins: Vec<String> = Vec::new(),
-        /// Keys that verify tokens, each pinned to one algorithm:
+        /// Keys that verify tokens, each pinned to one algorithm. A token that names no key is tried against the first
+        /// four of its algorithm.
         ///   [[auth.keys]]
-        ///   kid = "2026-11"               # optional: the token's header names it
+        ///   kid = "2026-11"               # optional: picks the key for tokens that name it
         ///   algorithm = "ES256"           # HS256, RS256, ES256, EdDSA
         ///   public_key_file = "es256.pem" # for HS256: secret_file
         keys: Vec<AuthKey> = Vec::new(),

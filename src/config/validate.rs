@@ -149,9 +149,23 @@ impl Config {
     }
 
     fn contradictions(&self) -> Vec<ConfigError> {
+        let listen = [self.listen.devices, self.listen.api, self.listen.ops];
+        let is_taken = |i: usize| listen[i].port() != 0 && listen[..i].contains(&listen[i]);
         let (heartbeat, limits, lifetime, drain) =
             (&self.heartbeat, &self.limits, &self.lifetime, &self.drain);
         found([
+            (
+                is_taken(1),
+                "listen.api",
+                "the same as listen.devices",
+                "choose another port",
+            ),
+            (
+                is_taken(2),
+                "listen.ops",
+                "the same as another listener",
+                "choose another port",
+            ),
             (
                 heartbeat.pong_timeout >= heartbeat.ping_after,
                 "heartbeat.pong_timeout",
@@ -294,6 +308,8 @@ mod tests {
             ("api.timeout_max = \"1s\"", "api.timeout_default"),
             ("limits.head_bytes_max = \"1MiB\"", "limits.head_bytes_max"),
             ("lifetime.age_max = \"10years\"", "durations"),
+            ("listen.api = \"127.0.0.1:7400\"", "listen.api"),
+            ("listen.ops = \"127.0.0.1:7400\"", "listen.ops"),
         ] {
             assert_eq!(mistakes(toml), [place], "{toml}");
         }

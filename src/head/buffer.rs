@@ -33,13 +33,16 @@ impl HeadBuffer {
         limits: &Limits,
     ) -> Result<Option<Head<'a>>, BadHead> {
         let held = self.bytes.len();
-        let acceptable = &input[..input.len().min(limits.head_bytes_max - held)];
-        if held == 0
-            && let Some(end) = self.scan.find_end(acceptable, limits)?
-        {
-            let bytes = &input[..end];
-            return Ok(Some(Head {
-                bytes,
+        // The limit may have been lowered by a reload since the first bytes came.
+        let room = limits.head_bytes_max.saturating_sub(held);
+        let acceptable = &input[..input.len().min(room)];
+        if held == 0 {
+            let end = self.scan.find_end(acceptable, limits)?;
+            if end.is_none() {
+                self.bytes.extend_from_slice(acceptable);
+            }
+            return Ok(end.map(|end| Head {
+                bytes: &input[..end],
                 consumed: end,
             }));
         }
@@ -132,7 +135,7 @@ fn check_request_line(line: &[u8]) -> Result<(), BadHead> {
 }
 
 fn names_http(line: &[u8]) -> bool {
-    let version = line.rsplit(|&b| b == b' ').next();
+    let version = line.split(|&b| b == b' ').nth(2);
     version.is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 

@@ -10,3 +10,6 @@ pub mod buffer;
 pub mod request;
 pub mod response;
 pub mod target;
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ pub struct Request<'a> {
     header_count: usize,
 }
 
-/// How large a head may be. Defaults are in `docs/configuration.md`, section `limits`.
+/// How large a head may be. The configuration has the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most bytes of the head, request line and empty line included.

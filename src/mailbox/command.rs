@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, Location, MessageId, ShardId};
+use crate::base::place::{Candidates, Place};
 use crate::mailbox::queue;
 use crate::wire::api::{ConnectionInfo, DeviceInfo, Level};
 use crate::wire::payload::Payload;
@@ -93,7 +94,9 @@ pub struct Delivery {
     /// The device the message is for. The owning shard compares it, for fingerprints may collide.
     pub device_id: Box<str>,
     /// Where the device may be; the last one is tried next.
-    pub candidates: Vec<(ShardId, u32)>,
+    pub candidates: Candidates,
+    /// The first look found nobody and a second one was taken, at everything that may match.
+    pub is_thorough: bool,
     /// Deliver on this connection only.
     pub bound_to: Option<Location>,
     /// The message's id.
@@ -116,7 +119,9 @@ pub struct Inspection {
     /// The device asked for.
     pub device_id: Box<str>,
     /// Where it may be; the last one is tried next.
-    pub candidates: Vec<(ShardId, u32)>,
+    pub candidates: Candidates,
+    /// As in [`Delivery`].
+    pub is_thorough: bool,
     /// Who is to be told.
     pub ticket: Ticket,
 }
@@ -131,7 +136,7 @@ pub struct Replacement {
     /// The newer line's generation.
     pub generation: u64,
     /// The newer line, so that an even newer owner can answer.
-    pub by: (ShardId, u32),
+    pub by: Place,
 }
 
 /// A page of the connection list.

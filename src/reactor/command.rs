@@ -32,7 +32,10 @@ impl<T: Transport> Shard<T> {
             Command::Drain { spread_ms } => self.begin_drain(spread_ms, now),
             Command::Resume => self.end_drain(now),
             Command::CloseLines(reason) => self.close_all(|conn| conn.device().is_some(), reason),
-            Command::Stop(reason) => self.close_all(|_| true, reason),
+            Command::Stop(reason) => {
+                self.is_stopping = true;
+                self.close_all(|_| true, reason);
+            }
         }
     }
 
@@ -133,7 +136,6 @@ impl<T: Transport> Shard<T> {
             Some((at, reason)) if at <= now.tick() => {
                 if matches!(conn.phase, Phase::Closing(_)) {
                     conn.stream.abort();
-                    self.lose_unwritten(id);
                     self.drop_conn(id);
                 } else {
                     self.close(id, reason);

@@ -2,6 +2,7 @@
 
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, ShardId};
+use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
 use crate::mailbox::command::{Command, Delivery, Inspection, Outcome, Replacement};
 use crate::metrics::Ending;
@@ -32,27 +33,33 @@ impl<T: Transport> Shard<T> {
         self.inspect(inspection);
     }
 
-    fn candidates(&self, device_id: &str) -> Vec<(ShardId, u32)> {
+    fn candidates(&self, device_id: &str) -> Candidates {
         let presence = &self.node.presence;
-        let mut candidates: Vec<_> = presence
-            .lookup(presence.fingerprint(device_id.as_bytes()))
-            .into_iter()
-            .collect();
-        // The last one is tried first.
-        candidates.reverse();
-        candidates
+        presence.lookup(presence.fingerprint(device_id.as_bytes()))
+    }
+
+    /// Everywhere the device may be: for when a false match may have hidden it, or it has moved since.
+    fn all_candidates(&self, device_id: &str) -> Candidates {
+        let presence = &self.node.presence;
+        presence.lookup_all(presence.fingerprint(device_id.as_bytes()))
     }
 
     /// Delivers a message if this shard holds its device, and passes it on to the next shard that may.
     pub(crate) fn deliver(&mut self, mut delivery: Box<Delivery>) {
-        while let Some((shard, slot)) = delivery.candidates.last().copied() {
-            if shard != self.id {
-                return self.pass_on(shard, delivery);
+        loop {
+            while let Some(place) = delivery.candidates.last() {
+                if place.shard != self.id {
+                    return self.pass_on(place.shard, delivery);
+                }
+                delivery.candidates.pop();
+                if let Some(conn) = self.holder(place.slot, &delivery.device_id) {
+                    return self.enqueue(conn, &delivery);
+                }
             }
-            delivery.candidates.pop();
-            if let Some(conn) = self.holder(slot, &delivery.device_id) {
-                return self.enqueue(conn, &delivery);
+            if std::mem::replace(&mut delivery.is_thorough, true) {
+                break;
             }
+            delivery.candidates = self.all_candidates(&delivery.device_id);
         }
         let (ending, outcome) = match delivery.bound_to {
             Some(_) => (Ending::Refused, Outcome::Gone),
@@ -176,23 +183,26 @@ impl<T: Transport> Shard<T> {
 
     /// Answers an inspection if this shard holds the device, and passes it on to the next shard that may.
     pub(crate) fn inspect(&mut self, mut inspection: Box<Inspection>) {
-        while let Some((shard, slot)) = inspection.candidates.last().copied() {
-            if shard != self.id {
-                let ticket = inspection.ticket;
-                if !self.stage(shard, Command::Inspect(inspection)) {
-                    self.answer(ticket, Outcome::Busy);
+        loop {
+            while let Some(place) = inspection.candidates.last() {
+                if place.shard != self.id {
+                    let ticket = inspection.ticket;
+                    if !self.stage(place.shard, Command::Inspect(inspection)) {
+                        self.answer(ticket, Outcome::Busy);
+                    }
+                    return;
                 }
-                return;
+                inspection.candidates.pop();
+                let holder = self.holder(place.slot, &inspection.device_id);
+                if let Some(info) = holder.and_then(|id| self.device_info(id)) {
+                    return self.answer(inspection.ticket, Outcome::Found(Box::new(info)));
+                }
             }
-            inspection.candidates.pop();
-            if let Some(info) = self
-                .holder(slot, &inspection.device_id)
-                .and_then(|id| self.device_info(id))
-            {
-                return self.answer(inspection.ticket, Outcome::Found(Box::new(info)));
+            if std::mem::replace(&mut inspection.is_thorough, true) {
+                return self.answer(inspection.ticket, Outcome::Offline);
             }
+            inspection.candidates = self.all_candidates(&inspection.device_id);
         }
-        self.answer(inspection.ticket, Outcome::Offline);
     }
 
     /// Gives a device up to a newer line of it, or defends it with an even newer one.
@@ -206,8 +216,8 @@ impl<T: Transport> Shard<T> {
         if device.generation < replacement.generation {
             return self.close(id, CloseReason::Replaced);
         }
-        let (shard, slot) = replacement.by;
-        let (generation, by) = (device.generation, (self.id, id.slot));
+        let Place { shard, slot } = replacement.by;
+        let (generation, by) = (device.generation, self.place(id));
         self.post_replacement(
             shard,
             Replacement {
@@ -277,7 +287,6 @@ impl<T: Transport> Shard<T> {
             .get(id)
             .is_some_and(|conn| matches!(conn.phase, crate::reactor::conn::Phase::Closing(_)))
         {
-            self.lose_unwritten(id);
             self.drop_conn(id);
         } else {
             self.close(id, CloseReason::NetworkError);

@@ -111,7 +111,6 @@ impl<T: Transport> Shard<T> {
             .get(id)
             .is_some_and(|conn| matches!(conn.phase, Phase::Closing(_)))
         {
-            self.lose_unwritten(id);
             self.drop_conn(id);
         } else {
             self.close(id, CloseReason::NetworkError);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
+use crate::base::place::Place;
 use crate::base::time::{Now, Tick};
 use crate::mailbox::command::Replacement;
 use crate::net::stream::Transport;
@@ -83,19 +84,22 @@ impl<T: Transport> Shard<T> {
     fn claim(&mut self, id: ConnId, device: &Device) -> bool {
         let presence = &self.node.presence;
         let fingerprint = presence.fingerprint(device.identity.device().as_bytes());
-        let Ok(others) = presence.claim(fingerprint, self.id, id.slot) else {
+        let by = self.place(id);
+        let Ok(others) = presence.claim(fingerprint, by) else {
             return false;
         };
-        for (shard, slot) in others {
+        for Place { shard, slot } in others {
             let device_id = device.identity.device().into();
-            let by = (self.id, id.slot);
-            let replacement = Replacement {
-                device_id,
-                slot,
-                generation: device.generation,
-                by,
-            };
-            self.post_replacement(shard, replacement);
+            let generation = device.generation;
+            self.post_replacement(
+                shard,
+                Replacement {
+                    device_id,
+                    slot,
+                    generation,
+                    by,
+                },
+            );
         }
         true
     }

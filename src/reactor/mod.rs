@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 
 use crate::base::time::Now;
-use crate::mailbox::command::{Command, Completion, Mailbox, Post};
+use crate::mailbox::command::{Mailbox, Post};
 use crate::reactor::acceptor::Acceptor;
 use crate::reactor::api::{ApiContext, Fallback};
 use crate::reactor::node::Node;
@@ -40,13 +40,9 @@ pub(crate) mod waiter;
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
-    mailbox: Mailbox,
     clock: Clock,
     shard: Shard<TcpStream>,
     acceptor: Acceptor,
-    commands: Vec<Command>,
-    completions: Vec<Completion>,
-    is_stopping: bool,
 }
 
 /// What a reactor is made of. The poll and the wakers exist before any reactor splits its descriptor table off, so
@@ -87,9 +83,9 @@ impl Reactor {
         let context = ApiContext::new(id, Arc::clone(&node), own_post, fallback);
         let registry = poll.registry().try_clone()?;
         let shard = Shard::new(
-            id,
             node,
             registry,
+            mailbox,
             outgoing,
             context,
             slots_max,
@@ -97,13 +93,9 @@ impl Reactor {
         );
         Ok(Self {
             poll,
-            mailbox,
             clock: Clock::new(started),
             shard,
             acceptor,
-            commands: Vec::new(),
-            completions: Vec::new(),
-            is_stopping: false,
         })
     }
 
@@ -114,20 +106,12 @@ impl Reactor {
     pub fn run(mut self) -> std::io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_ITERATION_MAX);
         let mut now = self.clock.read();
-        while !(self.is_stopping && self.shard.arena.is_empty()) {
+        while !self.shard.is_done() {
             self.wait(&mut events, now)?;
             now = self.clock.read();
             self.shard.begin_iteration(now);
-            self.receive_commands(now);
             self.handle_events(&events, now);
-            self.shard.continue_unread(now);
-            self.shard.poll_api_tasks(now);
-            self.shard.sweep(now);
-            self.shard.expire_timers(now);
-            self.shard.flush_dirty(now);
-            self.shard.settle(now);
-            self.shard.bury_closed(now);
-            self.shard.publish();
+            self.shard.finish_iteration(now);
             let end = self.clock.read();
             self.shard.cells().iteration.observe_us(end.us - now.us);
         }
@@ -137,7 +121,7 @@ impl Reactor {
     /// Blocks until there is something to do.
     fn wait(&mut self, events: &mut Events, now: Now) -> std::io::Result<()> {
         let has_work =
-            self.shard.has_work() || self.acceptor.has_backlog(now) || !self.mailbox.sleep();
+            self.shard.has_work() || self.acceptor.has_backlog(now) || !self.shard.mailbox.sleep();
         let timeout = if has_work {
             Duration::ZERO
         } else {
@@ -158,21 +142,6 @@ impl Reactor {
         Duration::from_millis(next_ms.saturating_sub(now.ms()))
     }
 
-    fn receive_commands(&mut self, now: Now) {
-        self.mailbox.receive(
-            &mut self.commands,
-            &mut self.completions,
-            COMMANDS_PER_ITERATION_MAX,
-        );
-        for completion in self.completions.drain(..) {
-            self.shard.handle_completion(completion);
-        }
-        for command in self.commands.drain(..) {
-            self.is_stopping |= matches!(command, Command::Stop(_));
-            self.shard.handle_command(command, now);
-        }
-    }
-
     fn handle_events(&mut self, events: &Events, now: Now) {
         for event in events {
             match event.token() {
@@ -181,7 +150,7 @@ impl Reactor {
                 _ => self.shard.handle_readiness(event, now),
             }
         }
-        if !self.is_stopping {
+        if !self.shard.is_stopping {
             self.acceptor.accept(&mut self.shard, now);
         }
     }
@@ -206,15 +175,44 @@ impl Shard<TcpStream> {
 }
 
 impl<T: crate::net::stream::Transport> Shard<T> {
-    /// Sets the budgets of an iteration.
+    /// The first phases of an iteration: budgets, and what other threads have said, which feeds the rest.
     pub(crate) fn begin_iteration(&mut self, now: Now) {
         self.api.now.set(now);
         self.handshakes_left = HANDSHAKES_PER_ITERATION_MAX;
         self.cells().iterations.add(1);
+        self.receive_commands(now);
+    }
+
+    /// The phases after the sockets were read, in the order that lets an answer leave in the iteration it was made in.
+    pub(crate) fn finish_iteration(&mut self, now: Now) {
+        self.continue_unread(now);
+        self.poll_api_tasks(now);
+        self.sweep(now);
+        self.expire_timers(now);
+        self.flush_dirty(now);
+        self.settle(now);
+        self.bury_closed(now);
+        self.publish();
+    }
+
+    fn receive_commands(&mut self, now: Now) {
+        let (mut commands, mut completions) = (
+            std::mem::take(&mut self.commands),
+            std::mem::take(&mut self.completions),
+        );
+        self.mailbox
+            .receive(&mut commands, &mut completions, COMMANDS_PER_ITERATION_MAX);
+        for completion in completions.drain(..) {
+            self.handle_completion(completion);
+        }
+        for command in commands.drain(..) {
+            self.handle_command(command, now);
+        }
+        (self.commands, self.completions) = (commands, completions);
     }
 
     /// Visits the connections whose socket may hold more than they were given time for.
-    pub(crate) fn continue_unread(&mut self, now: Now) {
+    fn continue_unread(&mut self, now: Now) {
         for _ in 0..self.unread.len() {
             let Some(id) = self.unread.pop_front() else {
                 break;
@@ -227,9 +225,14 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     }
 
     /// Lets the API tasks see what the flush has answered, until nothing new comes of it.
-    pub(crate) fn settle(&mut self, now: Now) {
+    fn settle(&mut self, now: Now) {
         self.poll_api_tasks(now);
         self.flush_dirty(now);
+    }
+
+    /// Whether it was told to stop and nothing is left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_stopping && self.arena.is_empty()
     }
 
     /// Whether another iteration has something to do at once.
@@ -238,7 +241,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     }
 
     /// Hands the other shards what was staged for them: one lock and at most one wake each.
-    pub(crate) fn publish(&mut self) {
+    fn publish(&mut self) {
         for outgoing in &mut self.outgoing {
             outgoing.publish();
         }

@@ -14,9 +14,10 @@ use rand::{Rng, SeedableRng};
 use crate::base::arena::Arena;
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, Location, ShardId};
+use crate::base::place::Place;
 use crate::base::time::{Now, Tick};
 use crate::base::wheel::Wheel;
-use crate::mailbox::command::{Completion, Outcome, Outgoing, Ticket};
+use crate::mailbox::command::{Command, Completion, Mailbox, Outcome, Outgoing, Ticket};
 use crate::metrics::{Ending, ShardCells};
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
@@ -36,11 +37,17 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) arena: Arena<Conn<T>>,
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) poller: T::Poller,
+    /// What other threads have to say.
+    pub(crate) mailbox: Mailbox,
     /// What is staged for each shard of the node, this one included.
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) api: Rc<ApiContext>,
     pub(crate) random: SmallRng,
 
+    /// Told to close everything and end.
+    pub(crate) is_stopping: bool,
+    pub(crate) commands: Vec<Command>,
+    pub(crate) completions: Vec<Completion>,
     /// Connections with something to flush.
     pub(crate) dirty: Vec<ConnId>,
     /// Connections whose socket may hold more than one visit's budget.
@@ -73,23 +80,27 @@ pub(crate) enum Timer {
 
 impl<T: Transport> Shard<T> {
     pub(crate) fn new(
-        id: ShardId,
         node: Arc<Node>,
         poller: T::Poller,
+        mailbox: Mailbox,
         outgoing: Vec<Outgoing>,
         api: Rc<ApiContext>,
         slots_max: u32,
         seed: u64,
     ) -> Self {
         Self {
-            id,
+            id: api.shard,
             settings: node.settings.load_full(),
             arena: Arena::new(slots_max),
             wheel: Wheel::new(),
             poller,
+            mailbox,
             outgoing,
             api,
             random: SmallRng::seed_from_u64(seed),
+            is_stopping: false,
+            commands: Vec::new(),
+            completions: Vec::new(),
             dirty: Vec::new(),
             unread: VecDeque::new(),
             closing: Vec::new(),
@@ -197,6 +208,13 @@ impl<T: Transport> Shard<T> {
         self.cells().endings[ending as usize].add(1);
     }
 
+    pub(crate) fn place(&self, conn: ConnId) -> Place {
+        Place {
+            shard: self.id,
+            slot: conn.slot,
+        }
+    }
+
     pub(crate) fn location(&self, conn: ConnId) -> Location {
         Location {
             shard: self.id,
@@ -219,7 +237,6 @@ impl<T: Transport> Shard<T> {
             self.write_last_words(id, reason);
             self.end_phase(id, reason, now);
             self.flush_one(id, now);
-            self.lose_unwritten(id);
             self.linger_or_drop(id, reason, now);
         }
     }
@@ -271,7 +288,7 @@ impl<T: Transport> Shard<T> {
                     .node
                     .presence
                     .fingerprint(device.identity.device().as_bytes());
-                self.node.presence.release(fingerprint, self.id, id.slot);
+                self.node.presence.release(fingerprint, self.place(id));
                 self.cells().lines.sub(1);
                 self.log_close(&device, id, reason, now);
             }
@@ -282,7 +299,7 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Messages that were not written whole did not arrive: whoever waits for them is told so.
-    pub(crate) fn lose_unwritten(&mut self, id: ConnId) {
+    fn lose_unwritten(&mut self, id: ConnId) {
         let Some(outbox) = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut()) else {
             return;
         };
@@ -340,6 +357,7 @@ impl<T: Transport> Shard<T> {
 
     /// Frees the slot and the socket.
     pub(crate) fn drop_conn(&mut self, id: ConnId) {
+        self.lose_unwritten(id);
         let Some(mut conn) = self.arena.remove(id) else {
             return;
         };

@@ -21,7 +21,7 @@ pub(crate) struct Sweep {
     cursor: u32,
     /// When the next slice is due.
     next: Tick,
-    /// Re-homing of presence entries stands here, while the presence table grows.
+    /// The moving of presence words stands here, while the presence table grows.
     rehomed: u32,
     found: Vec<ConnId>,
 }
@@ -157,26 +157,37 @@ impl<T: Transport> Shard<T> {
         crate::protocol::heartbeat::leave_at(lifetime.age_max, lifetime.age_jitter, random, opened)
     }
 
-    /// Moves this shard's presence entries to where they belong after the table has grown, some at a time.
+    /// Moves this shard's presence words to where they belong after the table has grown, some at a time.
     fn rehome(&mut self) {
-        if self.node.presence.rehoming().is_none() {
+        let node = std::sync::Arc::clone(&self.node);
+        let presence = &node.presence;
+        if !presence.is_rehoming(self.id) {
             self.sweep.rehomed = 0;
             return;
         }
-        let (from, presence) = (self.sweep.rehomed, &self.node.presence);
-        let mut next = self.arena.slots();
-        for (id, conn) in self.arena.iter_from(from) {
-            if id.slot >= from + REHOMED_SLOTS_MAX {
-                next = id.slot;
-                break;
-            }
-            if let Some(device) = conn.device() {
-                let fingerprint = presence.fingerprint(device.identity.device().as_bytes());
-                presence.rehome(fingerprint, self.id, id.slot);
+        let from = self.sweep.rehomed;
+        let end = from
+            .saturating_add(REHOMED_SLOTS_MAX)
+            .min(self.arena.slots());
+        let mut homeless = Vec::new();
+        for (id, conn) in self
+            .arena
+            .iter_from(from)
+            .take_while(|(id, _)| id.slot < end)
+        {
+            let Some(device) = conn.device() else {
+                continue;
+            };
+            let fingerprint = presence.fingerprint(device.identity.device().as_bytes());
+            if presence.rehome(fingerprint, self.place(id)).is_err() {
+                homeless.push(id);
             }
         }
-        self.sweep.rehomed = next;
-        if next >= self.arena.slots() {
+        for id in homeless {
+            self.close(id, CloseReason::Overload);
+        }
+        self.sweep.rehomed = end;
+        if end == self.arena.slots() {
             presence.finish_rehome(self.id);
         }
     }

@@ -1,2 +1,6 @@
-//! Layer 2.
+//! Layer 2: where a message goes.
+//!
+//! Presence says which devices are on this node: the truth, read on every push. Nothing here touches a connection
+//! or waits for anything.
+
 pub mod presence;

@@ -139,6 +139,7 @@ impl Finished {
         };
         Ok(match opcode {
             Opcode::Text => Event::Text(text(payload)?),
+            // A finished message has the opcode of its first frame, so no event is a continuation.
             Opcode::Binary | Opcode::Continuation => Event::Binary(payload),
             Opcode::Ping => Event::Ping(payload),
             Opcode::Pong => Event::Pong(payload),

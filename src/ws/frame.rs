@@ -24,7 +24,7 @@ pub enum Opcode {
     Pong,
 }
 
-/// How much a device may send. Defaults are in `docs/configuration.md`, section `limits`.
+/// How much a device may send. The configuration has the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most bytes of a message, over all its fragments.

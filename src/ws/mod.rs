@@ -15,3 +15,5 @@ pub mod utf8;
 pub mod violation;
 
 mod assembly;
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use jsonwebtoken::{EncodingKey, Header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::authenticator::AuthError;
+use super::claim::Claims;
 use super::token_key::vendor;
 use crate::config::section::TokenAlgorithm;
 
@@ -36,6 +38,20 @@ pub struct NewClaims {
     /// Who made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
+}
+
+impl NewClaims {
+    /// Whether the authenticator would accept them.
+    ///
+    /// # Errors
+    /// What it would say.
+    pub fn check(&self) -> Result<(), AuthError> {
+        let claims = serde_json::to_value(self).and_then(Claims::deserialize);
+        claims
+            .map_err(|_| AuthError::BadClaim)?
+            .identity()
+            .map(drop)
+    }
 }
 
 impl TokenSigner {

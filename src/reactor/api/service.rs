@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 
 use crate::base::id::{ConnectionId, Location, is_valid_id};
+use crate::base::place::Candidates;
 use crate::config::section::ApiRole;
 use crate::mailbox::command::{Delivery, Inspection, Outcome};
 use crate::protocol::push::{Call, Refused, send_request};
@@ -108,7 +109,8 @@ async fn send(
     let SendRequest { payload, wait, .. } = request;
     let delivery = Box::new(Delivery {
         device_id: device_id.into(),
-        candidates: Vec::new(),
+        candidates: Candidates::default(),
+        is_thorough: false,
         bound_to,
         message_id,
         payload,
@@ -151,7 +153,8 @@ async fn inspect(
     let waiting = context.waiters.open(Level::Queued).ok_or(BUSY)?;
     let inspection = Box::new(Inspection {
         device_id: device_id.into(),
-        candidates: Vec::new(),
+        candidates: Candidates::default(),
+        is_thorough: false,
         ticket: waiting.ticket(),
     });
     let deadline_ms = context.now.get().ms() + INSPECTION_PATIENCE_MS;

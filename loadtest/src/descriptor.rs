@@ -1,0 +1,31 @@
+//! Descriptors: a table for each thread, so that the limit of a process bounds a thread instead.
+
+use std::io;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// What a thread needs besides its lines: its poll, copies of what the process had open, room for `/proc` reads.
+const RESERVE: u64 = 1_500;
+
+/// Raises the limit as far as it goes and tells how many lines one thread may hold.
+pub(crate) fn lines_per_thread() -> io::Result<u32> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    let room = hard.saturating_sub(RESERVE).max(hard / 2);
+    Ok(u32::try_from(room).unwrap_or(u32::MAX))
+}
+
+/// Gives the calling thread its own descriptor table. Call it before the thread opens anything; nothing it opens
+/// afterwards may be used, dropped or woken by another thread.
+///
+/// Where the kernel forbids it, as some containers do, the shared table serves as long as it has room for everybody:
+/// `is_needed` tells that it has not.
+pub(crate) fn separate(is_needed: bool) -> io::Result<()> {
+    match unshare(CloneFlags::CLONE_FILES) {
+        Err(error) if is_needed => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

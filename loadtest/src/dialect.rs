@@ -1,0 +1,213 @@
+//! How a server wants to be spoken to: where a line is opened and where a message for it is posted.
+//!
+//! Everything that differs between push servers stands here; the swarm and the sender know only these requests.
+
+use std::fmt;
+use std::io::Write as _;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A line of the swarm, numbered from 0; its device and account names follow from the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LineId(pub(crate) u32);
+
+/// The requests one kind of server understands.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialect {
+    /// Path and query of a line's upgrade request.
+    pub(crate) line_path: Template,
+    /// Path and query of a push.
+    pub(crate) push_path: Template,
+    /// Offered in `Sec-WebSocket-Protocol`.
+    pub(crate) subprotocol: Option<String>,
+    /// More header lines for both, such as an API key: `name: value`.
+    pub(crate) headers: Vec<String>,
+}
+
+impl Dialect {
+    /// Appends the upgrade request of a line.
+    pub(crate) fn write_upgrade(&self, out: &mut Vec<u8>, host: &str, line: LineId, key: &str) {
+        put(
+            out,
+            format_args!(
+                "GET {} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
+                self.line_path.fill(line),
+            ),
+        );
+        if let Some(name) = &self.subprotocol {
+            put(out, format_args!("Sec-WebSocket-Protocol: {name}\r\n"));
+        }
+        self.end_head(out);
+    }
+
+    /// Appends the request that pushes `body` to a line.
+    pub(crate) fn write_push(&self, out: &mut Vec<u8>, host: &str, line: LineId, body: &[u8]) {
+        put(
+            out,
+            format_args!(
+                "POST {} HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
+                self.push_path.fill(line),
+                body.len(),
+            ),
+        );
+        self.end_head(out);
+        out.extend_from_slice(body);
+    }
+
+    fn end_head(&self, out: &mut Vec<u8>) {
+        for header in &self.headers {
+            put(out, format_args!("{header}\r\n"));
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A path with `{device}` and `{account}` left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Device,
+    Account,
+}
+
+/// A path template that cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum TemplateError {
+    /// It does not start at the root.
+    #[error("a path starts with `/`")]
+    Relative,
+    /// A blank or control byte would break the request line.
+    #[error("a path has no blanks and no control characters")]
+    Blank,
+    /// A brace without its partner.
+    #[error("`{{` without `}}`")]
+    Unclosed,
+    /// Something else than the two known names.
+    #[error("`{{{0}}}` is unknown; `{{device}}` and `{{account}}` are known")]
+    UnknownName(String),
+}
+
+impl Template {
+    /// `/`, for servers that are not pushed to.
+    pub(crate) fn root() -> Self {
+        Self(vec![Part::Text("/".to_owned())])
+    }
+
+    /// The same path with one more query parameter.
+    pub(crate) fn with_query(&self, name: &str, value: &str) -> Self {
+        let has_query = self
+            .0
+            .iter()
+            .any(|part| matches!(part, Part::Text(text) if text.contains('?')));
+        let joint = if has_query { '&' } else { '?' };
+        let mut parts = self.0.clone();
+        parts.push(Part::Text(format!("{joint}{name}={value}")));
+        Self(parts)
+    }
+
+    /// The path of a line, to be written.
+    pub(crate) fn fill(&self, line: LineId) -> impl fmt::Display {
+        fmt::from_fn(move |f| self.0.iter().try_for_each(|part| part.write(f, line)))
+    }
+}
+
+impl Part {
+    /// Device ids have 16 bytes and accounts 8, four lines to an account: what the memory figures assume.
+    fn write(&self, f: &mut fmt::Formatter<'_>, LineId(n): LineId) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Device => write!(f, "dev-{n:012}"),
+            Self::Account => write!(f, "u{:07}", (n / 4) % 10_000_000),
+        }
+    }
+}
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(path: &str) -> Result<Self, TemplateError> {
+        if !path.starts_with('/') {
+            return Err(TemplateError::Relative);
+        }
+        if path
+            .bytes()
+            .any(|b| b.is_ascii_whitespace() || b.is_ascii_control())
+        {
+            return Err(TemplateError::Blank);
+        }
+        let mut parts = Vec::new();
+        let mut rest = path;
+        while let Some((text, tail)) = rest.split_once('{') {
+            let (name, tail) = tail.split_once('}').ok_or(TemplateError::Unclosed)?;
+            parts.push(Part::Text(text.to_owned()));
+            parts.push(Part::named(name)?);
+            rest = tail;
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        Ok(Self(parts))
+    }
+}
+
+impl Part {
+    fn named(name: &str) -> Result<Self, TemplateError> {
+        match name {
+            "device" => Ok(Self::Device),
+            "account" => Ok(Self::Account),
+            other => Err(TemplateError::UnknownName(other.to_owned())),
+        }
+    }
+}
+
+/// Formats into memory, which cannot fail.
+fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    let written = out.write_fmt(text);
+    debug_assert!(written.is_ok(), "a vector takes every byte");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialect() -> Dialect {
+        Dialect {
+            line_path: "/ws?device_id={device}&user_id={account}".parse().unwrap(),
+            push_path: "/v1/devices/{device}/messages".parse().unwrap(),
+            subprotocol: Some("tautline.v1.raw".to_owned()),
+            headers: vec!["Authorization: Bearer k".to_owned()],
+        }
+    }
+
+    #[test]
+    fn an_upgrade_names_device_and_account() {
+        let mut out = Vec::new();
+        dialect().write_upgrade(&mut out, "h:1", LineId(42), "KEY");
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with(
+            "GET /ws?device_id=dev-000000000042&user_id=u0000010 HTTP/1.1\r\nHost: h:1\r\n"
+        ));
+        assert!(text.ends_with(
+            "Sec-WebSocket-Key: KEY\r\nSec-WebSocket-Protocol: tautline.v1.raw\r\nAuthorization: Bearer k\r\n\r\n"
+        ));
+    }
+
+    #[test]
+    fn a_push_carries_its_body() {
+        let mut out = Vec::new();
+        dialect().write_push(&mut out, "h", LineId(7), b"abc");
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("POST /v1/devices/dev-000000000007/messages HTTP/1.1\r\n"));
+        assert!(text.contains("Content-Length: 3\r\n") && text.ends_with("\r\n\r\nabc"));
+    }
+
+    #[test]
+    fn bad_templates_are_refused() {
+        for bad in ["ws", "/a b", "/{device", "/{user}"] {
+            assert!(bad.parse::<Template>().is_err(), "{bad}");
+        }
+    }
+}

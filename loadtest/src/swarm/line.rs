@@ -1,0 +1,290 @@
+//! One line: connecting, upgrading, open, down.
+//!
+//! Once open, it speaks through tungstenite, whose view of RFC 6455 is not the server's. Its buffers are small: idle
+//! lines are many, and the generator shares the machine with the server.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use tungstenite::handshake::client::generate_key;
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Bytes, Error, Message};
+
+/// Where a line is in its life.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// Not started.
+    Unborn,
+    /// Under way to 101.
+    Upgrading(Box<Upgrade>),
+    /// On the line.
+    Open(Box<OpenLine>),
+    /// Failed or lost.
+    Down,
+}
+
+/// Why a line failed or was lost.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Failure {
+    /// The socket could not be opened, or broke: the kernel's word for it.
+    Socket(String),
+    /// Not open in time.
+    Timeout,
+    /// An HTTP status other than 101.
+    Status(u16),
+    /// An answer that is no RFC 6455 upgrade.
+    Upgrade(&'static str),
+    /// The server closed it, with code and reason.
+    Closed(u16, String),
+    /// It broke RFC 6455, or ended without a close frame.
+    Protocol(String),
+}
+
+/// A connection on its way to 101.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    stream: TcpStream,
+    intended: Duration,
+    request: Vec<u8>,
+    sent: usize,
+    accept: String,
+    head: Vec<u8>,
+}
+
+/// An open line.
+#[derive(Debug)]
+pub(super) struct OpenLine {
+    stream: Tap,
+    context: WebSocketContext,
+}
+
+/// A stream that remembers a short read: the socket is empty then, and asking it again would cost a system call.
+#[derive(Debug)]
+struct Tap {
+    stream: TcpStream,
+    is_drained: bool,
+    is_ending: bool,
+}
+
+/// What one visit to an open line found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A ping, already answered.
+    Ping,
+    /// A message.
+    Message(Bytes),
+    /// A pong or the like.
+    Other,
+    /// Nothing more for now.
+    Nothing,
+}
+
+const READ_BUFFER_BYTES: usize = 256;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+
+impl Upgrade {
+    /// An upgrade over a connecting stream. `write_request` appends the request for the key it is given.
+    pub(super) fn new(
+        stream: TcpStream,
+        write_request: impl FnOnce(&mut Vec<u8>, &str),
+        intended: Duration,
+    ) -> Self {
+        let key = generate_key();
+        let mut request = Vec::with_capacity(256);
+        write_request(&mut request, &key);
+        let accept = derive_accept_key(key.as_bytes());
+        Self {
+            stream,
+            intended,
+            request,
+            sent: 0,
+            accept,
+            head: Vec::new(),
+        }
+    }
+
+    /// When the line was meant to start.
+    pub(super) fn intended(&self) -> Duration {
+        self.intended
+    }
+
+    /// The socket, to register it.
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Sends what the socket takes of the request; whether all of it is out.
+    pub(super) fn flush(&mut self) -> Result<bool, Failure> {
+        while self.sent < self.request.len() {
+            match self.stream.write(&self.request[self.sent..]) {
+                Ok(count) => self.sent += count,
+                Err(error) if is_not_yet(&error) => return Ok(false),
+                Err(error) => return Err(Failure::socket(&error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the answer; the bytes that followed the head once it is complete.
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Vec<u8>>, Failure> {
+        loop {
+            match self.stream.read(scratch) {
+                Ok(0) => return Err(Failure::Upgrade("hung up before answering")),
+                Ok(count) => {
+                    self.head.extend_from_slice(&scratch[..count]);
+                    if let Some(tail) = self.parse()? {
+                        return Ok(Some(tail));
+                    }
+                }
+                Err(error) if is_not_yet(&error) => return Ok(None),
+                Err(error) => return Err(Failure::socket(&error)),
+            }
+        }
+    }
+
+    /// Turns into an open line that starts with the bytes that came with the answer.
+    pub(super) fn into_open(self, tail: Vec<u8>) -> OpenLine {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0);
+        OpenLine {
+            stream: Tap {
+                stream: self.stream,
+                is_drained: false,
+                is_ending: false,
+            },
+            context: WebSocketContext::from_partially_read(tail, Role::Client, Some(config)),
+        }
+    }
+
+    fn parse(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers);
+        match response.parse(&self.head) {
+            Ok(httparse::Status::Complete(length)) => {
+                self.verify(&response)?;
+                Ok(Some(self.head[length..].to_vec()))
+            }
+            Ok(httparse::Status::Partial) if self.head.len() < HEAD_BYTES_MAX => Ok(None),
+            Ok(httparse::Status::Partial) => Err(Failure::Upgrade("endless head")),
+            Err(_) => Err(Failure::Upgrade("no HTTP answer")),
+        }
+    }
+
+    /// RFC 6455 section 4.1, the points that do not depend on extensions.
+    fn verify(&self, response: &httparse::Response<'_, '_>) -> Result<(), Failure> {
+        let header = |name: &str| {
+            let found = response
+                .headers
+                .iter()
+                .find(|h| h.name.eq_ignore_ascii_case(name));
+            found.map(|h| h.value.trim_ascii())
+        };
+        let status = response.code.unwrap_or(0);
+        if status != 101 {
+            return Err(Failure::Status(status));
+        }
+        if !header("Upgrade").is_some_and(|v| v.eq_ignore_ascii_case(b"websocket")) {
+            return Err(Failure::Upgrade("no `Upgrade: websocket`"));
+        }
+        if header("Sec-WebSocket-Accept") != Some(self.accept.as_bytes()) {
+            return Err(Failure::Upgrade("wrong `Sec-WebSocket-Accept`"));
+        }
+        Ok(())
+    }
+}
+
+impl OpenLine {
+    /// Starts a visit. `is_ending` tells that the server will send no more.
+    pub(super) fn wake(&mut self, is_ending: bool) {
+        self.stream.is_drained = false;
+        self.stream.is_ending = is_ending;
+    }
+
+    /// Reads the next thing on the line; pings are answered on the way.
+    pub(super) fn read(&mut self) -> Result<Found, Failure> {
+        match self.context.read(&mut self.stream) {
+            Ok(Message::Ping(_)) => Ok(Found::Ping),
+            Ok(Message::Text(text)) => Ok(Found::Message(text.into())),
+            Ok(Message::Binary(bytes)) => Ok(Found::Message(bytes)),
+            Ok(Message::Pong(_) | Message::Frame(_)) => Ok(Found::Other),
+            Ok(Message::Close(frame)) => {
+                self.answer_close();
+                Err(frame.map_or(Failure::Closed(1005, String::new()), |frame| {
+                    Failure::Closed(frame.code.into(), frame.reason.to_string())
+                }))
+            }
+            Err(Error::Io(error)) if is_not_yet(&error) => Ok(Found::Nothing),
+            Err(Error::Io(error)) => Err(Failure::socket(&error)),
+            Err(error) => Err(Failure::Protocol(error.to_string())),
+        }
+    }
+
+    /// Says goodbye with 1000 and does not wait for the answer.
+    pub(super) fn close(&mut self) {
+        // The socket is dropped next, so whether the frame still fits matters to nobody.
+        drop(self.context.close(&mut self.stream, None));
+        self.answer_close();
+    }
+
+    /// The socket, to cut it.
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream.stream
+    }
+
+    fn answer_close(&mut self) {
+        drop(self.context.flush(&mut self.stream));
+    }
+}
+
+impl Read for Tap {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.is_drained {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.stream.read(buf)?;
+        self.is_drained = count < buf.len() && !self.is_ending;
+        Ok(count)
+    }
+}
+
+impl Write for Tap {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Failure {
+    /// A socket's error, without what differs from line to line.
+    pub(super) fn socket(error: &io::Error) -> Self {
+        Self::Socket(error.kind().to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(text) | Self::Protocol(text) => f.write_str(text),
+            Self::Timeout => f.write_str("not open in time"),
+            Self::Status(status) => write!(f, "HTTP status {status}"),
+            Self::Upgrade(text) => write!(f, "bad upgrade: {text}"),
+            Self::Closed(code, reason) => write!(f, "closed with {code} {reason}"),
+        }
+    }
+}
+
+/// Whether a socket only asks to come back later; a write before the connection stands says so too.
+fn is_not_yet(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+    )
+}

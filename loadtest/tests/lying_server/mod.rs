@@ -1,0 +1,216 @@
+//! A small push server that lies on request: WebSocket lines through tungstenite, pushes through plain HTTP.
+//!
+//! It exists so that the generator and its oracle are tested without the server they were written for.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+use tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{Message, WebSocket};
+
+/// What the server does wrong, to every tenth line or message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Nothing.
+    None,
+    /// Answers an upgrade with 503.
+    RefuseLine,
+    /// Closes a line it has welcomed.
+    CloseLine,
+    /// Promises a message and forgets it.
+    Drop,
+    /// Delivers a message twice.
+    Duplicate,
+    /// Delivers a message after the next one for its device.
+    Reorder,
+    /// Delivers a message to another device.
+    Misdeliver,
+    /// Refuses a message and delivers it.
+    RefuseAndDeliver,
+    /// Delivers a message with a changed byte.
+    Damage,
+}
+
+/// The running server; it ends with the test's process.
+pub(crate) struct LyingServer {
+    /// Where lines connect.
+    pub(crate) devices: SocketAddr,
+    /// Where messages are posted.
+    pub(crate) api: SocketAddr,
+}
+
+type Lines = BTreeMap<String, WebSocket<TcpStream>>;
+
+struct State {
+    lie: Lie,
+    lines: Lines,
+    opened: u32,
+    posted: u32,
+    held: Option<(String, String)>,
+}
+
+impl LyingServer {
+    /// Starts it on free ports.
+    pub(crate) fn start(lie: Lie) -> io::Result<Self> {
+        let devices = TcpListener::bind("127.0.0.1:0")?;
+        let api = TcpListener::bind("127.0.0.1:0")?;
+        let server = Self {
+            devices: devices.local_addr()?,
+            api: api.local_addr()?,
+        };
+        let state = State {
+            lie,
+            lines: Lines::new(),
+            opened: 0,
+            posted: 0,
+            held: None,
+        };
+        let state = Arc::new(Mutex::new(state));
+        let lines_state = state.clone();
+        thread::spawn(move || {
+            devices
+                .incoming()
+                .flatten()
+                .for_each(|s| welcome(&lines_state, s))
+        });
+        thread::spawn(move || {
+            for stream in api.incoming().flatten() {
+                let state = state.clone();
+                thread::spawn(move || answer_all(&state, stream));
+            }
+        });
+        Ok(server)
+    }
+}
+
+/// Upgrades a line and keeps it only once it has answered a ping.
+fn welcome(state: &Mutex<State>, stream: TcpStream) {
+    let lie = state.lock().next_line_lie();
+    let mut device = String::new();
+    #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
+    let callback = |request: &Request, response: Response| {
+        device = device_id(request.uri().query().unwrap_or_default());
+        if lie == Lie::RefuseLine {
+            Err(refusal())
+        } else {
+            Ok(response)
+        }
+    };
+    let Ok(mut socket) = tungstenite::accept_hdr(stream, callback) else {
+        return;
+    };
+    socket.send(Message::text(r#"{"type":"welcome"}"#)).unwrap();
+    socket.send(Message::Ping("taut".into())).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::Pong("taut".into()));
+    if lie == Lie::CloseLine {
+        let frame = CloseFrame {
+            code: 4000.into(),
+            reason: "drain".into(),
+        };
+        socket.close(Some(frame)).unwrap();
+    }
+    state.lock().lines.insert(device, socket);
+}
+
+/// Serves one keep-alive connection to its end.
+fn answer_all(state: &Mutex<State>, mut stream: TcpStream) {
+    let mut input = BufReader::new(stream.try_clone().unwrap());
+    while let Some((device, body)) = read_push(&mut input) {
+        let status = state.lock().handle_push(device, &body);
+        let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
+        if stream.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_push(input: &mut impl BufRead) -> Option<(String, String)> {
+    let mut line = String::new();
+    input.read_line(&mut line).ok().filter(|n| *n > 0)?;
+    let device = line.split('/').nth(3)?.to_owned();
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        input.read_line(&mut header).ok()?;
+        match header.trim().split_once(": ") {
+            Some(("Content-Length", value)) => length = value.parse().ok()?,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    input.read_exact(&mut body).ok()?;
+    Some((device, String::from_utf8(body).ok()?))
+}
+
+impl State {
+    fn next_line_lie(&mut self) -> Lie {
+        self.opened += 1;
+        if self.opened.is_multiple_of(10) {
+            self.lie
+        } else {
+            Lie::None
+        }
+    }
+
+    fn next_push_lie(&mut self) -> Lie {
+        self.posted += 1;
+        if self.posted.is_multiple_of(10) {
+            self.lie
+        } else {
+            Lie::None
+        }
+    }
+
+    fn handle_push(&mut self, device: String, body: &str) -> u16 {
+        match self.next_push_lie() {
+            Lie::None | Lie::RefuseLine | Lie::CloseLine => self.deliver(&device, body),
+            Lie::Drop => {}
+            Lie::Duplicate => {
+                self.deliver(&device, body);
+                self.deliver(&device, body);
+            }
+            Lie::Reorder if self.held.is_none() => self.held = Some((device, body.to_owned())),
+            Lie::Reorder => self.deliver(&device, body),
+            Lie::Misdeliver => {
+                let other = self
+                    .lines
+                    .keys()
+                    .find(|key| **key != device)
+                    .unwrap()
+                    .clone();
+                self.deliver(&other, body);
+            }
+            Lie::RefuseAndDeliver => {
+                self.deliver(&device, body);
+                return 404;
+            }
+            Lie::Damage => self.deliver(&device, &body.replacen('A', "B", 1)),
+        }
+        200
+    }
+
+    fn deliver(&mut self, device: &str, body: &str) {
+        let message = Message::text(format!(r#"{{"type":"message","data":{body}}}"#));
+        self.lines.get_mut(device).unwrap().send(message).unwrap();
+        if let Some((_, late)) = self.held.take_if(|(held, _)| held == device) {
+            self.deliver(device, &late);
+        }
+    }
+}
+
+fn device_id(query: &str) -> String {
+    let value = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("device_id="));
+    value.unwrap_or_default().to_owned()
+}
+
+fn refusal() -> ErrorResponse {
+    Response::builder().status(503).body(None).unwrap()
+}

@@ -1,0 +1,232 @@
+//! A back end: the sending API over HTTP.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::{Response, Uri};
+use ureq::{Agent, Body, RequestBuilder};
+
+use super::error::ClientError;
+
+/// A node's API, with one connection kept alive.
+#[derive(Debug)]
+pub struct ApiClient {
+    agent: Agent,
+    base: String,
+    place: String,
+    key: Option<String>,
+}
+
+/// An answer, whatever it says.
+#[derive(Clone, Debug)]
+pub struct ApiAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; null when there was none.
+    pub body: Value,
+}
+
+impl ApiAnswer {
+    /// Whether the node did, or accepted, what was asked.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The code and message of an error answer.
+    pub fn error(&self) -> (&str, &str) {
+        let text = |name| self.body["error"][name].as_str().unwrap_or_default();
+        (text("code"), text("message"))
+    }
+}
+
+impl ApiClient {
+    /// A client of the node at `url` (`http://` may be left out), with its key when it wants one.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub fn new(url: &str, key: Option<String>) -> Result<Self, ClientError> {
+        let bad = |cause: &str| ClientError::BadUrl {
+            url: url.into(),
+            cause: cause.into(),
+        };
+        let full = if url.contains("://") {
+            url.into()
+        } else {
+            format!("http://{url}")
+        };
+        let uri: Uri = full.parse().map_err(|_| bad("no URL"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(bad("only http:// is spoken here"));
+        }
+        let host = uri.host().ok_or_else(|| bad("no host"))?;
+        let place = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT));
+        let agent = config.build().new_agent();
+        Ok(Self {
+            agent,
+            base: format!("http://{place}"),
+            place,
+            key,
+        })
+    }
+
+    /// Sends `payload` to a device. `query` is the answer's level and deadline: `wait=acked&timeout_ms=500`, or empty.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn send(
+        &self,
+        device_id: &str,
+        payload: &[u8],
+        query: &str,
+    ) -> Result<ApiAnswer, ClientError> {
+        let url = self.url(&format!("/v1/devices/{device_id}/messages"), query);
+        let request = self
+            .with_key(self.agent.post(&url))
+            .content_type("application/octet-stream");
+        self.answer(request.send(payload))
+    }
+
+    /// Whether and where a device is online.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn device(&self, device_id: &str) -> Result<ApiAnswer, ClientError> {
+        let url = self.url(&format!("/v1/devices/{device_id}"), "");
+        self.answer(self.with_key(self.agent.get(&url)).call())
+    }
+
+    /// One page of the node's connections. `query` has cursor, limit and filters.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn connections(&self, query: &str) -> Result<ApiAnswer, ClientError> {
+        let url = self.url("/v1/connections", query);
+        self.answer(self.with_key(self.agent.get(&url)).call())
+    }
+
+    /// Closes a connection.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn kick(&self, connection_id: &str) -> Result<ApiAnswer, ClientError> {
+        let url = self.url(&format!("/v1/connections/{connection_id}"), "");
+        self.answer(self.with_key(self.agent.delete(&url)).call())
+    }
+
+    fn url(&self, path: &str, query: &str) -> String {
+        let separator = if query.is_empty() { "" } else { "?" };
+        format!("{}{path}{separator}{query}", self.base)
+    }
+
+    fn with_key<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        }
+    }
+
+    fn answer(
+        &self,
+        result: Result<Response<Body>, ureq::Error>,
+    ) -> Result<ApiAnswer, ClientError> {
+        let mut response = result.map_err(|error| self.failure(error))?;
+        let status = response.status().as_u16();
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_vec();
+        let body = body.map_err(|error| self.failure(error))?;
+        let body = match serde_json::from_slice(&body) {
+            Err(_) if !body.is_empty() => {
+                Value::String(String::from_utf8_lossy(&body).into_owned())
+            }
+            parsed => parsed.unwrap_or_default(),
+        };
+        Ok(ApiAnswer { status, body })
+    }
+
+    fn failure(&self, error: ureq::Error) -> ClientError {
+        let place = self.place.clone();
+        if let ureq::Error::Io(source) = error {
+            return ClientError::network(&place, source);
+        }
+        if matches!(error, ureq::Error::ConnectionFailed) {
+            return ClientError::NothingListens { place };
+        }
+        ClientError::Protocol {
+            place,
+            cause: error.to_string(),
+        }
+    }
+}
+
+/// Longer than any answer is waited for by the node itself.
+const TIMEOUT: Duration = Duration::from_secs(90);
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_sent_with_its_key_and_the_answer_is_read_whatever_its_status() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let node = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = String::new();
+            while !request.ends_with("{\"hi\":1}") {
+                let mut bytes = [0; 1_024];
+                let count = stream.read(&mut bytes).unwrap();
+                request.push_str(str::from_utf8(&bytes[..count]).unwrap());
+            }
+            let body = "{\"error\":{\"code\":\"device_offline\",\"message\":\"no line\"}}";
+            write!(
+                stream,
+                "HTTP/1.1 404 x\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+            request.to_ascii_lowercase()
+        });
+        let client = ApiClient::new(&addr.to_string(), Some("k1".into())).unwrap();
+        let answer = client.send("tv-1", b"{\"hi\":1}", "wait=acked").unwrap();
+        assert_eq!((answer.status, answer.is_success()), (404, false));
+        assert_eq!(answer.error(), ("device_offline", "no line"));
+        let request = node.join().unwrap();
+        assert!(
+            request.starts_with("post /v1/devices/tv-1/messages?wait=acked http/1.1\r\n"),
+            "{request}"
+        );
+        assert!(
+            request.contains("authorization: bearer k1\r\n"),
+            "{request}"
+        );
+    }
+
+    #[test]
+    fn an_address_where_nobody_is_says_what_to_do() {
+        let addr = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let client = ApiClient::new(&format!("http://{addr}"), None).unwrap();
+        let error = client.device("tv-1").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("nothing listens on {addr}; start it with `tautline serve`")
+        );
+        assert!(matches!(
+            ApiClient::new("https://a.example", None),
+            Err(ClientError::BadUrl { .. })
+        ));
+    }
+}

@@ -1,0 +1,454 @@
+//! One life: shards, devices, back ends, and chance.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hashbrown::HashMap;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::checker::Checker;
+use super::device::{Heard, Line, frame};
+use super::wire::{NodeEnd, Wire};
+use crate::base::close::CloseReason;
+use crate::base::id::{MessageId, NodeEpoch, ShardId};
+use crate::base::place::{Candidates, Place};
+use crate::base::time::Now;
+use crate::config::Config;
+use crate::mailbox::command::{Command, Delivery, Mailbox, Post};
+use crate::mailbox::queue::Wake;
+use crate::metrics::{node_cells, total};
+use crate::protocol::upgrade::Upgrade;
+use crate::reactor::api::ApiContext;
+use crate::reactor::conn::Phase;
+use crate::reactor::node::Node;
+use crate::reactor::settings::Settings;
+use crate::reactor::shard::{Shard, conn_id};
+use crate::reactor::waiter::Waiting;
+use crate::route::presence::Presence;
+use crate::wire::api::Level;
+use crate::wire::payload::Payload;
+
+/// A node and everything around it.
+pub(super) struct World {
+    random: SmallRng,
+    now: Now,
+    node: Arc<Node>,
+    shards: Vec<Shard<NodeEnd>>,
+    posts: Vec<Post>,
+    /// Connections by number; a number is never used again.
+    lines: HashMap<u64, Line>,
+    /// Each device's newest connection.
+    newest: HashMap<usize, u64>,
+    waiting: HashMap<u64, Waiting>,
+    checker: Checker,
+    numbers: u64,
+}
+
+/// Wakes nobody: the world visits every shard at every step.
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut config = Config::default();
+        config.heartbeat.ping_after = Duration::from_secs(5);
+        config.heartbeat.pong_timeout = Duration::from_secs(2);
+        config.lifetime.age_max = Duration::from_secs(60);
+        config.lifetime.age_jitter = Duration::from_secs(20);
+        config.limits.outbox_stall_timeout = Duration::from_secs(4);
+        config.limits.outbox_bytes_max = crate::config::size::Size::kib(2);
+        let settings = Settings::load(&config).unwrap();
+        // Some lives have mailboxes that are nearly always full.
+        let commands_max = if random.random_ratio(1, 3) { 2 } else { 256 };
+        let mailboxes: Vec<_> = (0..SHARDS)
+            .map(|_| Mailbox::new(commands_max, NoWake))
+            .collect();
+        let posts: Vec<_> = mailboxes.iter().map(Mailbox::post).collect();
+        let node = Arc::new(Node {
+            id: "sim".into(),
+            epoch: NodeEpoch { node: 1, boot: 2 },
+            presence: Presence::new(1_024, SHARDS),
+            settings: ArcSwap::from_pointee(settings),
+            cells: node_cells(usize::from(SHARDS)),
+            sockets: AtomicU32::new(0),
+            is_draining: AtomicBool::new(false),
+        });
+        let shards = mailboxes
+            .into_iter()
+            .zip(0..)
+            .map(|(mailbox, i)| shard(ShardId(i), &node, mailbox, &posts));
+        Self {
+            shards: shards.collect(),
+            random,
+            now: Now {
+                us: 0,
+                wall_ms: 1_700_000_000_000,
+            },
+            node,
+            posts,
+            lines: HashMap::new(),
+            newest: HashMap::new(),
+            waiting: HashMap::new(),
+            checker: Checker::default(),
+            numbers: 0,
+        }
+    }
+
+    /// Lives through a few hundred mishaps, then through a quiet time, then drains; returns what tells one life from
+    /// another.
+    pub(super) fn live(mut self) -> (u64, usize, u64) {
+        for _ in 0..STEPS {
+            self.mishap();
+            let ms = self.random.random_range(0..400);
+            self.step(ms);
+        }
+        self.calm_down();
+        self.check_one_holder();
+        self.drain();
+        self.checker.finish();
+        self.check_nothing_left();
+        (
+            self.numbers,
+            self.checker.heard(),
+            total(&self.node.cells, |cells| &cells.bytes_out),
+        )
+    }
+
+    fn mishap(&mut self) {
+        match self.random.random_range(0..100) {
+            0..12 => self.connect(),
+            12..60 => self.submit(),
+            60..66 => self.with_line(|line, _, _| line.wire.borrow_mut().cut()),
+            66..72 => self.with_line(|line, now, late| {
+                line.wire
+                    .borrow_mut()
+                    .send(&frame(8, &[3, 232]), now + late)
+            }),
+            72..76 => self.with_line(|line, _, _| line.wire.borrow_mut().finish()),
+            76..80 => self.with_line(|line, _, _| line.is_stalled = true),
+            80..86 => self.with_line(|line, _, _| line.is_stalled = false),
+            86..89 => self.with_line(|line, _, _| line.is_vanished = true),
+            89..91 => self.with_line(|line, _, _| line.is_deaf = true),
+            91..96 => {
+                self.with_line(|line, now, late| {
+                    line.wire
+                        .borrow_mut()
+                        .send(&frame(1, br#"{"type":"dance"}"#), now + late)
+                });
+            }
+            _ => self.with_line(|line, now, late| {
+                let ping = frame(9, b"hello");
+                let (head, tail) = ping.split_at(4);
+                line.wire.borrow_mut().send(head, now);
+                line.wire.borrow_mut().send(tail, now + late);
+            }),
+        }
+    }
+
+    fn with_line(&mut self, act: impl FnOnce(&mut Line, u64, u64)) {
+        let late_ms = self.random.random_range(0..1_000);
+        let mut numbers: Vec<_> = self.lines.keys().copied().collect();
+        numbers.sort_unstable();
+        if numbers.is_empty() {
+            return;
+        }
+        let at = self.random.random_range(0..numbers.len());
+        if let Some(line) = self
+            .lines
+            .get_mut(&numbers[at])
+            .filter(|line| !line.is_vanished)
+        {
+            act(line, self.now.ms(), late_ms);
+        }
+    }
+
+    fn connect(&mut self) {
+        let device = self.random.random_range(0..DEVICES);
+        let shard = self.random.random_range(0..usize::from(SHARDS));
+        let wire = Wire::new(self.random.random_range(600..4_000));
+        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(None, self.now)));
+        self.node.sockets.fetch_add(1, Ordering::Relaxed);
+        let opened = self.shards[shard].open(NodeEnd(std::rc::Rc::clone(&wire)), upgrade, self.now);
+        assert!(opened.is_some());
+        self.shards[shard].cells().handshakes.add(1);
+        let request = Line::request(device);
+        let cut = self.random.random_range(0..request.len());
+        wire.borrow_mut().send(&request[..cut], self.now.ms());
+        let late_ms = self.random.random_range(0..300);
+        wire.borrow_mut()
+            .send(&request[cut..], self.now.ms() + late_ms);
+        let number = self.next_number();
+        self.lines.insert(number, Line::new(device, shard, wire));
+        self.newest.insert(device, number);
+    }
+
+    /// A back end sends: each has its shard, as an API connection has.
+    fn submit(&mut self) {
+        let sender = self.random.random_range(0..usize::from(SHARDS));
+        let device = self.random.random_range(0..DEVICES);
+        let wait = [Level::Queued, Level::Written, Level::Acked][self.random.random_range(0..3)];
+        let number = self.next_number();
+        let shard = &mut self.shards[sender];
+        let waiting = shard.api.waiters.open(wait).unwrap();
+        let delivery = Delivery {
+            device_id: format!("d-{device}").into(),
+            candidates: Candidates::default(),
+            is_thorough: false,
+            bound_to: None,
+            message_id: MessageId(number.into()),
+            payload: Payload::from_plain(Bytes::from(number.to_string())),
+            service: "sim".into(),
+            wait,
+            ticket: waiting.ticket(),
+            submitted_us: self.now.us,
+        };
+        self.checker.send(number, device, sender, wait);
+        shard.submit(Box::new(delivery), self.now.ms() + PATIENCE_MS);
+        self.waiting.insert(number, waiting);
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Lets time pass and gives every shard an iteration, in any order.
+    fn step(&mut self, ms: u64) {
+        let from_ms = self.now.ms();
+        self.now = Now {
+            us: self.now.us + ms * 1_000,
+            wall_ms: self.now.wall_ms + ms,
+        };
+        for line in self.lines.values() {
+            line.wire.borrow_mut().advance(from_ms, self.now.ms());
+        }
+        let first = self.random.random_range(0..usize::from(SHARDS));
+        for i in 0..usize::from(SHARDS) {
+            self.iterate((first + i) % usize::from(SHARDS));
+        }
+        self.devices_act();
+        self.collect_answers();
+    }
+
+    fn iterate(&mut self, i: usize) {
+        let shard = &mut self.shards[i];
+        shard.begin_iteration(self.now);
+        let mut numbers: Vec<_> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| line.shard == i)
+            .map(|(n, _)| *n)
+            .collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let (id, is_readable, is_writable) = {
+                let mut wire = self.lines[&number].wire.borrow_mut();
+                let Some(token) = wire.token.filter(|_| !wire.is_dropped_by_node) else {
+                    continue;
+                };
+                let is_writable = wire.wants_writes && wire.outbound.len() < wire.window;
+                (
+                    conn_id(token),
+                    std::mem::take(&mut wire.has_edge),
+                    is_writable,
+                )
+            };
+            if is_writable {
+                shard.mark_dirty(id);
+            }
+            if is_readable {
+                let wire = self.lines[&number].wire.borrow();
+                let is_finished = wire.is_finished || wire.is_cut;
+                drop(wire);
+                shard
+                    .arena
+                    .get_mut(id)
+                    .expect("a connection lives until its stream is dropped")
+                    .flags
+                    .is_read_closed |= is_finished;
+                shard.handle_readable(id, self.now);
+            }
+        }
+        shard.finish_iteration(self.now);
+    }
+
+    /// Devices read what they got and answer as devices do.
+    fn devices_act(&mut self) {
+        let mut numbers: Vec<_> = self.lines.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let line = self.lines.get_mut(&number).unwrap();
+            let now_ms = self.now.ms();
+            for heard in line.hear() {
+                let mut wire = line.wire.borrow_mut();
+                match heard {
+                    Heard::Text(value) => match value["type"].as_str().unwrap() {
+                        "message" => {
+                            self.checker
+                                .hear(value["data"].as_u64().unwrap(), line.device, number);
+                            if value["ack"] == true {
+                                let ack = format!(
+                                    r#"{{"type":"ack","message_id":{}}}"#,
+                                    value["message_id"]
+                                );
+                                wire.send(&frame(1, ack.as_bytes()), now_ms + 5);
+                            }
+                        }
+                        "goaway" if !line.is_deaf => wire.send(&frame(8, &[3, 233]), now_ms + 50),
+                        "welcome" | "goaway" | "error" => {}
+                        other => panic!("unexpected {other}"),
+                    },
+                    Heard::Ping(payload) => wire.send(&frame(10, &payload), now_ms + 20),
+                    Heard::Pong => {}
+                    Heard::Close(_) => wire.finish(),
+                }
+            }
+            if line.is_over() {
+                self.lines.remove(&number);
+            }
+        }
+    }
+
+    fn collect_answers(&mut self) {
+        let checker = &mut self.checker;
+        self.waiting
+            .retain(|number, waiting| match waiting.poll_answer(Waker::noop()) {
+                Poll::Ready(answer) => {
+                    checker.answer(*number, &answer);
+                    false
+                }
+                Poll::Pending => true,
+            });
+    }
+
+    /// No more mishaps: whoever stalled reads again; whoever vanished is found out by the heartbeat.
+    fn calm_down(&mut self) {
+        for line in self.lines.values_mut() {
+            line.is_stalled = false;
+        }
+        for _ in 0..150 {
+            self.step(100);
+        }
+        assert!(
+            self.lines.values().all(|line| !line.is_vanished),
+            "the heartbeat did not find a vanished device out"
+        );
+        assert!(
+            self.waiting.is_empty(),
+            "somebody waits longer than their patience"
+        );
+    }
+
+    fn check_one_holder(&self) {
+        let mut holders: HashMap<String, usize> = HashMap::new();
+        for shard in &self.shards {
+            for (id, conn) in shard.arena.iter() {
+                let Some(device) = conn.device() else {
+                    continue;
+                };
+                let name = device.identity.device();
+                *holders.entry(name.to_owned()).or_default() += 1;
+                let found = self
+                    .node
+                    .presence
+                    .lookup(self.node.presence.fingerprint(name.as_bytes()));
+                assert!(
+                    found.into_iter().any(|at| at
+                        == Place {
+                            shard: shard.id,
+                            slot: id.slot
+                        }),
+                    "{name} is open and not found"
+                );
+            }
+        }
+        assert!(
+            holders.values().all(|count| *count == 1),
+            "two lines of one device: {holders:?}"
+        );
+    }
+
+    fn drain(&mut self) {
+        for post in &self.posts {
+            post.post(Command::Drain { spread_ms: 2_000 }).unwrap();
+        }
+        for _ in 0..90 {
+            self.step(100);
+        }
+        assert_eq!(
+            total(&self.node.cells, |cells| &cells.lines),
+            0,
+            "a line outlived the drain"
+        );
+        for post in &self.posts {
+            post.post(Command::Stop(CloseReason::Shutdown)).unwrap();
+        }
+        for _ in 0..60 {
+            self.step(100);
+        }
+    }
+
+    fn check_nothing_left(&self) {
+        for shard in &self.shards {
+            assert!(shard.is_done(), "a connection is left");
+            assert_eq!(shard.api.waiters.len(), 0, "a waiter is left");
+        }
+        for device in 0..DEVICES {
+            let presence = &self.node.presence;
+            let found = presence.lookup(presence.fingerprint(format!("d-{device}").as_bytes()));
+            assert_eq!(
+                found.into_iter().count(),
+                0,
+                "d-{device} is left in presence"
+            );
+        }
+        let cells = &self.node.cells;
+        let left = |name, number: fn(&crate::metrics::ShardCells) -> &crate::metrics::Cell| {
+            assert_eq!(total(cells, number), 0, "{name}");
+        };
+        left("handshakes", |cells| &cells.handshakes);
+        left("undelivered", |cells| &cells.undelivered);
+        left("outbox bytes", |cells| &cells.outbox_bytes);
+        assert_eq!(self.node.sockets.load(Ordering::Relaxed), 0, "sockets");
+        let endings: u64 = cells
+            .iter()
+            .flat_map(|cells| cells.endings.iter().map(|ending| ending.value()))
+            .sum();
+        assert_eq!(
+            total(cells, |cells| &cells.submitted),
+            endings,
+            "a message ended twice, or not at all"
+        );
+    }
+}
+
+fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Shard<NodeEnd> {
+    let no_control_plane = Arc::new(|_| unreachable!("no API connection lives here"));
+    let context = ApiContext::new(id, Arc::clone(node), mailbox.post(), no_control_plane);
+    let outgoing = posts.iter().map(Post::batch).collect();
+    Shard::new(
+        Arc::clone(node),
+        (),
+        mailbox,
+        outgoing,
+        context,
+        1_024,
+        u64::from(id.0),
+    )
+}
+
+const SHARDS: u16 = 3;
+const DEVICES: usize = 8;
+/// Mishaps in one life.
+const STEPS: usize = 300;
+/// How long a back end waits for its level.
+const PATIENCE_MS: u64 = 3_000;
