@@ -128,7 +128,7 @@ impl Prepared {
             };
             let (gate, control, reports) =
                 (Arc::clone(&gate), Arc::clone(control), reports.clone());
-            let run = move || run_reactor(parts, &gate, &control, &reports);
+            let run = move || run_reactor(parts, &gate, &control, reports);
             let thread = std::thread::Builder::new()
                 .name(format!("reactor-{i}"))
                 .spawn(run);
@@ -275,7 +275,7 @@ fn run_reactor(
     parts: Parts,
     gate: &Gate,
     control: &Arc<ControlPlane>,
-    reports: &mpsc::Sender<Start>,
+    reports: mpsc::Sender<Start>,
 ) {
     // Signals are for the control plane; one that landed here would write to a descriptor of another table.
     if let Err(error) = nix::sys::signal::SigSet::all().thread_block() {
@@ -303,6 +303,8 @@ fn run_reactor(
     report
         .into_iter()
         .for_each(|report| drop(reports.send(report)));
+    // The start ends when every reactor has let go of its end.
+    drop(reports);
     if let Some(reactor) = reactor
         && gate.addrs.get().is_some()
         && let Err(error) = reactor.run()
