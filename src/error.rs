@@ -23,6 +23,10 @@ pub enum StartError {
 
 impl StartError {
     /// An address that cannot be listened on, and what to do about it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the system has dozens of errors, and advice for three"
+    )]
     pub(crate) fn listening(addr: SocketAddr, key: &str, source: io::Error) -> Self {
         let hint = match source.kind() {
             io::ErrorKind::AddrInUse => {

@@ -92,10 +92,12 @@ impl Bench {
 
 /// What a shard with lines in the slots given does.
 fn obey(command: Command, node: &Node, shard: ShardId, lines: &[u32]) {
-    match command {
-        Command::Kick(id, reply) => reply.send(lines.contains(&id.slot)).unwrap(),
-        Command::List(listing) => list(*listing, node, shard, lines),
-        other => panic!("{other:?}"),
+    if let Command::Kick(id, reply) = command {
+        reply.send(lines.contains(&id.slot)).unwrap();
+    } else if let Command::List(listing) = command {
+        list(*listing, node, shard, lines);
+    } else {
+        panic!("{command:?}");
     }
 }
 

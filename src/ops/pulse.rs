@@ -50,7 +50,6 @@ fn iterations(cells: &NodeCells) -> impl Iterator<Item = u64> {
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "the origin of the test's time")]
 mod tests {
     use super::*;
     use crate::metrics::node_cells;
