@@ -47,7 +47,7 @@ pub(crate) async fn send() -> Failure {
 
 /// Tells whether a device is online, and where. `HEAD` answers with the status alone.
 #[utoipa::path(
-    get,
+    method(get, head),
     path = "/v1/devices/{device_id}",
     operation_id = "inspect_device",
     tag = "devices",

@@ -61,11 +61,6 @@ impl Drain {
         }
     }
 
-    /// Whether the node is leaving, so that no load balancer should send it anybody.
-    pub fn is_leaving(&self) -> bool {
-        self.progress.borrow().state != DrainState::Serving
-    }
-
     /// Where the node stands.
     pub fn status(&self) -> DrainStatus {
         let progress = *self.progress.borrow();
@@ -87,7 +82,7 @@ impl Drain {
     /// configured deadline.
     pub async fn begin(self: &Arc<Self>, deadline: Option<Duration>) {
         let mut walk = self.walk.lock().await;
-        if self.is_leaving() {
+        if self.progress.borrow().state != DrainState::Serving {
             return;
         }
         let deadline = deadline.unwrap_or_else(|| self.node.settings.load().drain.deadline);
@@ -126,6 +121,7 @@ impl Drain {
         // Only when the walk has stopped is its last command behind the one that takes it back.
         stop(walk.take()).await;
         self.node.is_draining.store(false, Ordering::Relaxed);
+        self.node.is_unready.store(false, Ordering::Relaxed);
         self.tell_all(|| Command::Resume).await;
         Ok(())
     }
@@ -136,6 +132,8 @@ impl Drain {
         reason = "the control plane has its own clock"
     )]
     fn leave_by(&self, deadline: Duration, is_final: bool) {
+        // Relaxed, as all flags of the node: each guards nothing but itself.
+        self.node.is_unready.store(true, Ordering::Relaxed);
         let now = Instant::now();
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -6,7 +6,7 @@
 //! first argument ([`caller`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
@@ -42,8 +42,6 @@ pub struct ControlPlane {
     pub posts: Vec<Post>,
     /// Leaving politely.
     pub drain: Arc<Drain>,
-    /// Reloads that failed and left the old configuration in place.
-    pub failed_reloads: AtomicU64,
     runtime: tokio::runtime::Handle,
 }
 
@@ -55,7 +53,6 @@ impl ControlPlane {
             node,
             posts,
             drain,
-            failed_reloads: AtomicU64::new(0),
             runtime,
         }
     }
@@ -75,7 +72,7 @@ impl ControlPlane {
 
     /// Counts a reload that left the old configuration in place.
     pub fn note_failed_reload(&self) {
-        self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        self.node.failed_reloads.fetch_add(1, Ordering::Relaxed);
     }
 }
 

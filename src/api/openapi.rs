@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, ContentBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{ComponentsBuilder, ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::api::{connection, device, node};
@@ -28,7 +28,7 @@ use crate::wire::error::ErrorCode;
     ),
     components(schemas(ErrorBody)),
     security(("api_key" = [])),
-    modifiers(&Key, &Errors),
+    modifiers(&Key, &Errors, &Heads),
 )]
 pub(crate) struct Document;
 
@@ -51,14 +51,36 @@ impl Modify for Key {
     }
 }
 
+/// Sets `HEAD` apart from `GET`: it has a name of its own, and no bodies.
+struct Heads;
+
+impl Modify for Heads {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let items = document.paths.paths.values_mut();
+        for head in items.filter_map(|item| item.head.as_mut()) {
+            head.operation_id = Some("probe_device".into());
+            for response in head.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    response.content.clear();
+                }
+            }
+        }
+    }
+}
+
 /// Gives every call the answers for its errors.
 struct Errors;
 
 impl Modify for Errors {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         for item in document.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.delete];
-            operations.into_iter().flatten().for_each(add_errors);
+            let item = [
+                &mut item.get,
+                &mut item.head,
+                &mut item.post,
+                &mut item.delete,
+            ];
+            item.into_iter().flatten().for_each(add_errors);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,12 +15,12 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use crate::api::ControlPlane;
 use crate::config::Config;
 use crate::config::section::ApiRole;
 use crate::error::StartError;
 use crate::ops::pulse::Pulse;
 use crate::ops::scrape::Scrape;
+use crate::reactor::node::Node;
 
 mod pulse;
 mod scrape;
@@ -30,15 +31,12 @@ mod tests;
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn listen(
-    config: &Config,
-    control: &Arc<ControlPlane>,
-) -> Result<SocketAddr, StartError> {
+pub async fn listen(config: &Config, node: &Arc<Node>) -> Result<SocketAddr, StartError> {
     let addr = config.listen.ops;
     let failed = |source| StartError::listening(addr, "listen.ops", source);
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let router = router(control);
+    let router = router(node);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the ops listener failed");
@@ -50,16 +48,16 @@ pub async fn listen(
 /// What the pages are made of.
 #[derive(Debug)]
 struct Ops {
-    control: Arc<ControlPlane>,
+    node: Arc<Node>,
     scrape: Scrape,
     pulse: Pulse,
 }
 
-fn router(control: &Arc<ControlPlane>) -> Router {
+fn router(node: &Arc<Node>) -> Router {
     let ops = Ops {
-        control: Arc::clone(control),
-        scrape: Scrape::new(control),
-        pulse: Pulse::new(&control.node.cells, Instant::now()),
+        node: Arc::clone(node),
+        scrape: Scrape::new(node),
+        pulse: Pulse::new(&node.cells, Instant::now()),
     };
     Router::new()
         .route("/metrics", get(metrics))
@@ -74,7 +72,7 @@ fn router(control: &Arc<ControlPlane>) -> Router {
 async fn metrics(State(ops): State<Arc<Ops>>, headers: HeaderMap) -> Response {
     let header = headers.get(AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
-    let settings = ops.control.node.settings.load();
+    let settings = ops.node.settings.load();
     if let Err(error) = settings.ops_keys.authorize(header, ApiRole::Read) {
         let bearer = [(WWW_AUTHENTICATE, "Bearer")];
         return (StatusCode::UNAUTHORIZED, bearer, error.cause()).into_response();
@@ -85,10 +83,10 @@ async fn metrics(State(ops): State<Arc<Ops>>, headers: HeaderMap) -> Response {
 /// Whether a load balancer should send devices here.
 async fn ready(State(ops): State<Arc<Ops>>) -> (StatusCode, String) {
     let refuse = |why| (StatusCode::SERVICE_UNAVAILABLE, why);
-    if ops.control.drain.is_leaving() {
+    if ops.node.is_unready.load(Ordering::Relaxed) {
         return refuse("draining\n".into());
     }
-    match ops.pulse.stalled(&ops.control.node.cells, Instant::now()) {
+    match ops.pulse.stalled(&ops.node.cells, Instant::now()) {
         Some(shard) => refuse(format!("reactor {shard} has stopped turning\n")),
         None => (StatusCode::OK, "ok\n".into()),
     }

@@ -9,10 +9,10 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::ControlPlane;
 use crate::base::close::CloseReason;
 use crate::metrics::{Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, total};
 use crate::net::fdtable::descriptors_max;
+use crate::reactor::node::Node;
 
 /// Reads a node's numbers.
 #[derive(Debug)]
@@ -23,9 +23,9 @@ impl Scrape {
     pub(super) const CONTENT_TYPE: &str =
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    pub(super) fn new(control: &Arc<ControlPlane>) -> Self {
+    pub(super) fn new(node: &Arc<Node>) -> Self {
         let mut registry = Registry::with_prefix("tautline");
-        registry.register_collector(Box::new(Numbers(Arc::clone(control))));
+        registry.register_collector(Box::new(Numbers(Arc::clone(node))));
         Self(registry)
     }
 
@@ -40,13 +40,13 @@ impl Scrape {
 
 /// The numbers of a node, read when a scrape asks for them.
 #[derive(Debug)]
-struct Numbers(Arc<ControlPlane>);
+struct Numbers(Arc<Node>);
 
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.encode_node(&mut page)?;
-        let cells = &self.0.node.cells;
+        let cells = &self.0.cells;
         encode_gauges(cells, &mut page)?;
         encode_counters(cells, &mut page)?;
         encode_families(cells, &mut page)?;
@@ -63,7 +63,10 @@ impl Numbers {
         page.begin(build, MetricType::Info)?
             .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         let draining = ("draining", None, "1 from the first moment of a drain");
-        page.gauge(draining, i64::from(self.0.drain.is_leaving()))?;
+        page.gauge(
+            draining,
+            i64::from(self.0.is_unready.load(Ordering::Relaxed)),
+        )?;
         let descriptors = (
             "descriptors_max",
             None,

@@ -9,16 +9,16 @@ use super::*;
 use crate::api::tests::Bench;
 use crate::metrics::Ending;
 
-async fn ask(control: &Arc<ControlPlane>, request: Request<Body>) -> (StatusCode, String) {
-    let response = router(control).oneshot(request).await.unwrap();
+async fn ask(node: &Arc<Node>, request: Request<Body>) -> (StatusCode, String) {
+    let response = router(node).oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-async fn get_page(control: &Arc<ControlPlane>, path: &str) -> (StatusCode, String) {
+async fn page(node: &Arc<Node>, path: &str) -> (StatusCode, String) {
     let request = Request::builder().uri(path);
-    ask(control, request.body(Body::empty()).unwrap()).await
+    ask(node, request.body(Body::empty()).unwrap()).await
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn a_scrape_adds_up_what_the_shards_counted() {
     cells[0].delivery.observe_us(300);
     cells[1].delivery.observe_us(700);
     bench.control.note_failed_reload();
-    let (status, text) = get_page(&bench.control, "/metrics").await;
+    let (status, text) = page(&bench.control.node, "/metrics").await;
     assert_eq!(status, StatusCode::OK);
     for line in [
         "tautline_lines{shard=\"0\"} 2",
@@ -73,12 +73,12 @@ async fn metrics_need_the_key_and_probes_do_not() {
         request.body(Body::empty()).unwrap()
     };
     let status = |answer: (StatusCode, String)| answer.0.as_u16();
-    assert_eq!(status(get_page(&bench.control, "/metrics").await), 401);
-    assert_eq!(status(ask(&bench.control, keyed("wrong")).await), 401);
+    assert_eq!(status(page(&bench.control.node, "/metrics").await), 401);
+    assert_eq!(status(ask(&bench.control.node, keyed("wrong")).await), 401);
     let right = keyed("ops-0123456789abcdef");
-    assert_eq!(status(ask(&bench.control, right).await), 200);
-    assert_eq!(status(get_page(&bench.control, "/livez").await), 200);
-    assert_eq!(status(get_page(&bench.control, "/readyz").await), 200);
+    assert_eq!(status(ask(&bench.control.node, right).await), 200);
+    assert_eq!(status(page(&bench.control.node, "/livez").await), 200);
+    assert_eq!(status(page(&bench.control.node, "/readyz").await), 200);
 }
 
 #[tokio::test]
@@ -87,22 +87,22 @@ async fn a_node_is_not_ready_from_the_first_moment_of_a_drain() {
     bench.control.node.cells[0].lines.add(1);
     bench.control.drain.begin(None).await;
     for (path, status) in [("/readyz", 503), ("/healthz", 503), ("/livez", 200)] {
-        let answer = get_page(&bench.control, path).await;
+        let answer = page(&bench.control.node, path).await;
         assert_eq!(answer.0.as_u16(), status, "{path}");
     }
     bench.control.drain.cancel().await.unwrap();
-    assert_eq!(get_page(&bench.control, "/readyz").await.0, StatusCode::OK);
+    assert_eq!(page(&bench.control.node, "/readyz").await.0, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn other_pages_and_methods_are_refused() {
     let bench = Bench::new(&Config::default());
     assert_eq!(
-        get_page(&bench.control, "/console").await.0,
+        page(&bench.control.node, "/console").await.0,
         StatusCode::NOT_FOUND
     );
     let post = Request::builder().method(Method::POST).uri("/metrics");
-    let answer = ask(&bench.control, post.body(Body::empty()).unwrap()).await;
+    let answer = ask(&bench.control.node, post.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.0, StatusCode::METHOD_NOT_ALLOWED);
 }
 
@@ -112,7 +112,7 @@ async fn a_port_in_use_is_an_error_that_names_its_key() {
     let mut config = Config::default();
     config.listen.ops = taken.local_addr().unwrap();
     let bench = Bench::new(&config);
-    let error = listen(&config, &bench.control).await.unwrap_err();
+    let error = listen(&config, &bench.control.node).await.unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("listen.ops") && text.contains("another process"),

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -83,7 +83,9 @@ impl Prepared {
             settings: ArcSwap::from_pointee(settings),
             cells: node_cells(usize::from(capacity.reactors)),
             sockets: AtomicU32::new(0),
+            is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            failed_reloads: AtomicU64::new(0),
         });
         Ok(Self {
             node,
