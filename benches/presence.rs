@@ -11,7 +11,8 @@ use criterion::{
 };
 use dashmap::DashMap;
 use tautline::base::id::ShardId;
-use tautline::route::presence::{Place, Presence};
+use tautline::base::place::Place;
+use tautline::route::presence::Presence;
 
 /// What both tables do.
 trait Table: Sync {

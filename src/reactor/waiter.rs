@@ -107,6 +107,7 @@ impl Waiters {
     }
 
     /// How many wait now.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.borrow().waiters.len()
     }
