@@ -12,7 +12,7 @@ use crate::protocol::auth::api_key::ApiAuthError;
 use crate::wire::answer::{self, REQUEST_ID};
 use crate::wire::error::ErrorCode;
 
-/// A call that was refused, and the cause for people. [`answer`] makes the answer of it.
+/// A call that was refused, and the cause for people. [`write_out`] makes the answer of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) code: ErrorCode,
@@ -29,7 +29,7 @@ impl Failure {
 }
 
 impl IntoResponse for Failure {
-    /// A note that [`answer`] writes out: only there the request's id is known.
+    /// A note for [`write_out`]: only there the request's id is known.
     fn into_response(self) -> Response {
         let mut response = Response::default();
         response.extensions_mut().insert(self);
@@ -56,7 +56,7 @@ impl From<PathRejection> for Failure {
 }
 
 /// Sends bodies back that no call can read, and writes out what failed, with the request's id.
-pub(crate) async fn answer(request: Request, next: Next) -> Response {
+pub(crate) async fn write_out(request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).cloned();
     let mut response = if request.headers().contains_key(CONTENT_ENCODING) {
         let cause = "a content encoding is not taken; send the body as it is";

@@ -114,5 +114,5 @@ fn router(control: &Arc<ControlPlane>) -> Router {
 fn answering(router: Router) -> Router {
     router
         .layer(CatchPanicLayer::custom(failure::panicked))
-        .layer(axum::middleware::from_fn(failure::answer))
+        .layer(axum::middleware::from_fn(failure::write_out))
 }

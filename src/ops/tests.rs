@@ -119,3 +119,19 @@ async fn a_port_in_use_is_an_error_that_names_its_key() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn alerts_ask_for_numbers_that_exist() {
+    let bench = Bench::new(&Config::default());
+    let (_, text) = page(&bench.control.node, "/metrics").await;
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let alerts = include_str!("../../deploy/prometheus-alerts.yaml");
+    let names = alerts.split(|c| !is_name(c));
+    for name in names.filter(|word| word.starts_with("tautline_")) {
+        let is_shown = text.lines().any(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        assert!(is_shown, "{name}");
+    }
+}
