@@ -194,6 +194,7 @@ fn every_lie_is_named() {
         (Lie::Duplicate, "duplicate"),
         (Lie::Reorder, "misordered"),
         (Lie::Misdeliver, "misdelivered"),
+        (Lie::Refuse, "refused, 0 unknown"),
         (Lie::RefuseAndDeliver, "refused yet delivered"),
         (Lie::Damage, "foreign"),
     ] {

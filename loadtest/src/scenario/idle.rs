@@ -28,16 +28,13 @@ pub(crate) struct IdleArg {
     pub(crate) record: RecordArg,
 }
 
+/// The server's own default.
+const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(15);
+
 /// Runs the scenario.
 pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     let mut server = arg.server.clone();
-    server.set.insert(
-        0,
-        format!(
-            "heartbeat.ping_after={}",
-            humantime::format_duration(arg.ping_after)
-        ),
-    );
+    server.set.splice(0..0, heartbeat_settings(arg.ping_after));
     let dialect = arg.lines.dialect(Template::root());
     let (mut stage, before) = Stage::open("idle", &server, &arg.lines, dialect)?;
     let ramped = stage.ramp(arg.lines.connections)?;
@@ -51,6 +48,13 @@ pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     record.add(heartbeat_figures(&settled, &held));
     record.warnings.extend(ramp_warning(&held.total));
     Ok((record, screen))
+}
+
+/// A pong must be due before the next ping is.
+fn heartbeat_settings(ping_after: Duration) -> [String; 2] {
+    let pong_timeout = PONG_TIMEOUT_MAX.min(ping_after / 2);
+    [("ping_after", ping_after), ("pong_timeout", pong_timeout)]
+        .map(|(key, time)| format!("heartbeat.{key}={}", humantime::format_duration(time)))
 }
 
 /// What steady heartbeats cost.

@@ -45,6 +45,9 @@ pub(crate) struct PushArg {
     /// Where messages go; {device} and {account} are filled in
     #[arg(long, default_value = "/v1/devices/{device}/messages")]
     pub(crate) push_path: Template,
+    /// Messages the server may refuse, or not know of, before the run has failed
+    #[arg(long, default_value_t = 0)]
+    pub(crate) refusals_max: u64,
     /// Fixes targets and arrivals
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -80,13 +83,16 @@ pub(crate) fn run(arg: &PushArg) -> Result<(Record, Screen), RunError> {
     let verdict = Verdict::reach(&book.ledger, &catch.witnesses);
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &ramped));
+    record.add([Figure::new("lines.lost", count(sent.total.lost), "")]);
     record.add(push_figures(&warm, &sent, &book));
     record.add(catch.delivery.figures("push.delivery"));
     record.add(book.round_trip.figures("push.round_trip"));
     record.add(verdict_figures(&verdict));
     record.warnings.extend(ramp_warning(&ramped.total));
     record.warnings.extend(sender_warnings(&book));
-    record.faults.extend(faults(&verdict, &book));
+    record
+        .faults
+        .extend(faults(&verdict, &book, arg.refusals_max));
     Ok((record, screen))
 }
 
@@ -202,11 +208,20 @@ fn sender_warnings(book: &Book) -> Vec<String> {
     warnings
 }
 
-fn faults(verdict: &Verdict, book: &Book) -> Vec<String> {
+/// All lines are open, so a refusal is as much a fault as a lost message unless the run expects some.
+fn faults(verdict: &Verdict, book: &Book, refusals_max: u64) -> Vec<String> {
     let lies = verdict.unaccounted().into_iter().filter(|(_, n)| *n > 0);
     let mut faults: Vec<String> = lies
         .map(|(name, n)| format!("{n} messages {name}"))
         .collect();
+    if verdict.refused + verdict.unknown > refusals_max {
+        faults.push(format!(
+            "{} messages refused, {} unknown: {}",
+            verdict.refused,
+            verdict.unknown,
+            book.bad_statuses()
+        ));
+    }
     if let Some(first) = book.broken.first() {
         faults.push(format!(
             "{} sending connections broke: {first}",

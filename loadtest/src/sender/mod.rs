@@ -129,6 +129,17 @@ impl Book {
         self.ledger.settle(pending.line, pending.sequence, answer);
     }
 
+    /// Statuses other than success, with their counts.
+    pub(crate) fn bad_statuses(&self) -> String {
+        let bad = self
+            .statuses
+            .iter()
+            .filter(|(status, _)| !(200..300).contains(*status));
+        bad.map(|(status, n)| format!("{n} × {status}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
     fn give_up(&mut self, connection: &mut Connection) {
         for pending in connection.abandon() {
             self.ledger

@@ -30,6 +30,8 @@ pub(crate) enum Lie {
     Reorder,
     /// Delivers a message to another device.
     Misdeliver,
+    /// Refuses a message although the device is there.
+    Refuse,
     /// Refuses a message and delivers it.
     RefuseAndDeliver,
     /// Delivers a message with a changed byte.
@@ -186,6 +188,7 @@ impl State {
                     .clone();
                 self.deliver(&other, body);
             }
+            Lie::Refuse => return 404,
             Lie::RefuseAndDeliver => {
                 self.deliver(&device, body);
                 return 404;
