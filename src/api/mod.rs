@@ -1,14 +1,20 @@
 //! Layer 5: the control plane's side of the sending API. Everything that is not hot is answered here, on tokio.
+//!
+//! Requests come from the reactors through [`fallback`], already read, bounded and named; no socket is known here. One
+//! file per resource (`connection`, `node`, `device`), each call documented where it stands (`openapi`). What fails is
+//! a `Failure` and is written out in one place; who may call is said by the handler's first argument (`caller`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::Router;
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::drain::Drain;
 use crate::mailbox::command::{Command, Post};
@@ -16,7 +22,15 @@ use crate::reactor::api::Fallback;
 use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
 
+pub(crate) mod caller;
+pub(crate) mod connection;
+pub(crate) mod device;
 pub mod drain;
+pub(crate) mod failure;
+pub(crate) mod node;
+pub(crate) mod openapi;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// What the control plane acts through.
 #[derive(Debug)]
@@ -26,21 +40,18 @@ pub struct ControlPlane {
     /// Ways to every shard, in order.
     pub posts: Vec<Post>,
     /// Leaving politely.
-    pub drain: Drain,
-    /// Reloads that failed and left the old configuration in place.
-    pub failed_reloads: AtomicU64,
+    pub drain: Arc<Drain>,
     runtime: tokio::runtime::Handle,
 }
 
 impl ControlPlane {
     /// Makes the control plane of a node; its tasks run on the runtime given.
     pub fn new(node: Arc<Node>, posts: Vec<Post>, runtime: tokio::runtime::Handle) -> Self {
-        let drain = Drain::new(Arc::clone(&node), posts.clone());
+        let drain = Arc::new(Drain::new(Arc::clone(&node), posts.clone()));
         Self {
             node,
             posts,
             drain,
-            failed_reloads: AtomicU64::new(0),
             runtime,
         }
     }
@@ -60,7 +71,7 @@ impl ControlPlane {
 
     /// Counts a reload that left the old configuration in place.
     pub fn note_failed_reload(&self) {
-        self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        self.node.failed_reloads.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -83,6 +94,25 @@ pub fn fallback(control: &Arc<ControlPlane>) -> Fallback {
     })
 }
 
-fn router(_control: &Arc<ControlPlane>) -> Router {
-    Router::new()
+/// The calls. Hot ones are here for their other methods only.
+fn router(control: &Arc<ControlPlane>) -> Router {
+    let drain = post(node::begin).get(node::inspect).delete(node::cancel);
+    let router = Router::new()
+        .route("/openapi.json", get(openapi::document))
+        .route("/v1/connections", get(connection::list))
+        .route("/v1/connections/{connection_id}", delete(connection::kick))
+        .route("/v1/devices/{device_id}", get(device::inspect))
+        .route("/v1/devices/{device_id}/messages", post(device::send))
+        .route("/v1/nodes/{node_id}/drain", drain)
+        .fallback(failure::unknown_route)
+        .method_not_allowed_fallback(failure::method_not_allowed)
+        .with_state(Arc::clone(control));
+    answering(router)
+}
+
+/// Whatever happens in it, the router answers in the contract's shape.
+fn answering(router: Router) -> Router {
+    router
+        .layer(CatchPanicLayer::custom(failure::panicked))
+        .layer(axum::middleware::from_fn(failure::write_out))
 }

@@ -1,31 +1,93 @@
 //! Layer 5: what operators and their machines look at: metrics and probes.
+//!
+//! A listener of its own, so that nobody who may send can look, and no load of senders keeps a probe waiting. Reads
+//! what others count (`scrape`, `pulse`) and changes nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
-use crate::api::ControlPlane;
 use crate::config::Config;
+use crate::config::section::ApiRole;
 use crate::error::StartError;
+use crate::ops::pulse::Pulse;
+use crate::ops::scrape::Scrape;
+use crate::reactor::node::Node;
+
+mod pulse;
+mod scrape;
+#[cfg(test)]
+mod tests;
 
 /// Opens the ops listener and serves it on the runtime. To be called after the reactors have started.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn listen(
-    config: &Config,
-    _control: &Arc<ControlPlane>,
-) -> Result<SocketAddr, StartError> {
+pub async fn listen(config: &Config, node: &Arc<Node>) -> Result<SocketAddr, StartError> {
     let addr = config.listen.ops;
-    let failed = |source| StartError::System {
-        step: format!("listening on {addr} (listen.ops)"),
-        source,
-    };
+    let failed = |source| StartError::listening(addr, "listen.ops", source);
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let router = Router::new().route("/livez", get(|| async { "ok" }));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let router = router(node);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the ops listener failed");
+        }
+    });
     Ok(bound)
+}
+
+/// What the pages are made of.
+#[derive(Debug)]
+struct Ops {
+    node: Arc<Node>,
+    scrape: Scrape,
+    pulse: Pulse,
+}
+
+fn router(node: &Arc<Node>) -> Router {
+    let ops = Ops {
+        node: Arc::clone(node),
+        scrape: Scrape::new(node),
+        pulse: Pulse::new(&node.cells, Instant::now()),
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/healthz", get(ready))
+        .fallback(async || (StatusCode::NOT_FOUND, "see /metrics, /livez, /readyz\n"))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "only GET\n"))
+        .with_state(Arc::new(ops))
+}
+
+async fn metrics(State(ops): State<Arc<Ops>>, headers: HeaderMap) -> Response {
+    let header = headers.get(AUTHORIZATION);
+    let header = header.and_then(|value| value.to_str().ok());
+    let settings = ops.node.settings.load();
+    if let Err(error) = settings.ops_keys.authorize(header, ApiRole::Read) {
+        let bearer = [(WWW_AUTHENTICATE, "Bearer")];
+        return (StatusCode::UNAUTHORIZED, bearer, error.cause()).into_response();
+    }
+    ([(CONTENT_TYPE, Scrape::CONTENT_TYPE)], ops.scrape.text()).into_response()
+}
+
+/// Whether a load balancer should send devices here.
+async fn ready(State(ops): State<Arc<Ops>>) -> (StatusCode, String) {
+    let refuse = |why| (StatusCode::SERVICE_UNAVAILABLE, why);
+    if ops.node.is_unready.load(Ordering::Relaxed) {
+        return refuse("draining\n".into());
+    }
+    match ops.pulse.stalled(&ops.node.cells, Instant::now()) {
+        Some(shard) => refuse(format!("reactor {shard} has stopped turning\n")),
+        None => (StatusCode::OK, "ok\n".into()),
+    }
 }

@@ -1,7 +1,7 @@
 //! What all reactors of a node share. Everything in it is read without a lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -25,8 +25,12 @@ pub struct Node {
     pub cells: NodeCells,
     /// Sockets of devices, in every state, on all shards: what `limits.connections_max` bounds.
     pub sockets: AtomicU32,
+    /// A drain has begun: no load balancer should send anybody here.
+    pub is_unready: AtomicBool,
     /// The node is leaving: new connections are refused.
     pub is_draining: AtomicBool,
+    /// Reloads that failed and left the old settings in place.
+    pub failed_reloads: AtomicU64,
 }
 
 impl Node {

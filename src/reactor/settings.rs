@@ -34,6 +34,8 @@ pub struct Settings {
     pub cookie: Option<String>,
     /// Which back ends may do what.
     pub api_keys: ApiKeys,
+    /// Who may read the metrics.
+    pub ops_keys: ApiKeys,
     /// Lines echo what they receive: for conformance tests only.
     pub is_echo: bool,
 }
@@ -65,6 +67,7 @@ impl Settings {
             origins: OriginPolicy::new(&config.auth).map_err(|error| ConfigErrors(vec![error]))?,
             cookie: config.auth.cookie.clone(),
             api_keys: ApiKeys::new(&config.api)?,
+            ops_keys: ApiKeys::for_ops(&config.ops)?,
             is_echo: false,
             limits,
         })

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -83,7 +83,9 @@ impl Prepared {
             settings: ArcSwap::from_pointee(settings),
             cells: node_cells(usize::from(capacity.reactors)),
             sockets: AtomicU32::new(0),
+            is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            failed_reloads: AtomicU64::new(0),
         });
         Ok(Self {
             node,
@@ -128,7 +130,7 @@ impl Prepared {
             };
             let (gate, control, reports) =
                 (Arc::clone(&gate), Arc::clone(control), reports.clone());
-            let run = move || run_reactor(parts, &gate, &control, &reports);
+            let run = move || run_reactor(parts, &gate, &control, reports);
             let thread = std::thread::Builder::new()
                 .name(format!("reactor-{i}"))
                 .spawn(run);
@@ -261,22 +263,7 @@ impl Gate {
             };
             let socket = probed
                 .and_then(|()| listener::bind(addr, self.options))
-                .map_err(|source| {
-                    let hint = match source.kind() {
-                        io::ErrorKind::AddrInUse => {
-                            "another process listens there; stop it, or choose another port"
-                        }
-                        io::ErrorKind::AddrNotAvailable => "this host has no such address",
-                        io::ErrorKind::PermissionDenied => {
-                            "ports below 1024 need CAP_NET_BIND_SERVICE"
-                        }
-                        _ => "choose another address",
-                    };
-                    StartError::System {
-                        step: format!("listening on {addr} ({key}): {hint}"),
-                        source,
-                    }
-                })?;
+                .map_err(|source| StartError::listening(addr, key, source))?;
             listeners.push((port, socket));
         }
         Ok(listeners)
@@ -290,7 +277,7 @@ fn run_reactor(
     parts: Parts,
     gate: &Gate,
     control: &Arc<ControlPlane>,
-    reports: &mpsc::Sender<Start>,
+    reports: mpsc::Sender<Start>,
 ) {
     // Signals are for the control plane; one that landed here would write to a descriptor of another table.
     if let Err(error) = nix::sys::signal::SigSet::all().thread_block() {
@@ -318,6 +305,8 @@ fn run_reactor(
     report
         .into_iter()
         .for_each(|report| drop(reports.send(report)));
+    // The start ends when every reactor has let go of its end.
+    drop(reports);
     if let Some(reactor) = reactor
         && gate.addrs.get().is_some()
         && let Err(error) = reactor.run()

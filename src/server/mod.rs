@@ -57,7 +57,7 @@ fn serve(
         runtime.handle().clone(),
     ));
     let engine = prepared.start(config, &control)?;
-    let ops = runtime.block_on(crate::ops::listen(config, &control))?;
+    let ops = runtime.block_on(crate::ops::listen(config, &control.node))?;
     announce::announce(config, &engine, ops, json);
     runtime.block_on(lifecycle::wait(signals, &control, &sources));
     engine.stop();

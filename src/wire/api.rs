@@ -7,12 +7,15 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::{Form, Payload};
 
 /// How far a message must have come before the sender is answered, and how far it came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// In the outbox of the line, on the owning shard.
@@ -55,18 +58,24 @@ pub struct SendRequest {
     pub connection_id: Option<String>,
 }
 
-/// The fields of the JSON envelope.
-#[derive(Deserialize)]
+/// A message with its options: the body of type `application/json`. One of `data` and `data_b64` is required.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Envelope<'a> {
+pub struct Envelope<'a> {
+    /// Any JSON value; it arrives as it was sent.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schema(value_type = Option<serde_json::Value>)]
     data: Option<&'a RawValue>,
+    /// Bytes, in base64.
     #[serde(default)]
     data_b64: Option<String>,
+    /// How far the message must have come before the answer.
     #[serde(default)]
     wait: Option<Level>,
+    /// How long to wait for it, in milliseconds.
     #[serde(default)]
     timeout_ms: Option<u64>,
+    /// Deliver only on this line.
     #[serde(default)]
     connection_id: Option<String>,
 }
@@ -82,17 +91,9 @@ impl SendRequest {
     /// # Errors
     /// `invalid_body` or `unknown_field`, with what is wrong and where.
     pub fn from_envelope(body: &Bytes) -> Result<Self, (ErrorCode, String)> {
-        // serde would take an array for the struct as well.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err((
-                ErrorCode::InvalidBody,
-                "the envelope is a JSON object".into(),
-            ));
-        }
-        let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| {
-            let text = error.to_string();
-            let code = if text.starts_with("unknown field") { ErrorCode::UnknownField } else { ErrorCode::InvalidBody };
-            (code, format!("{text}; the body of type application/json is the envelope, and any other type is the payload itself"))
+        let envelope: Envelope<'_> = decode_object(body).map_err(|(code, cause)| {
+            let hint = "the body of type application/json is the envelope, and any other type is the payload itself";
+            (code, format!("{cause}; {hint}"))
         })?;
         let payload = match (envelope.data, envelope.data_b64) {
             (Some(data), None) => Payload {
@@ -134,7 +135,7 @@ impl SendRequest {
 }
 
 /// The body of a successful send.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SendResult {
     /// The message's id, as the device sees it.
     pub message_id: String,
@@ -151,7 +152,7 @@ pub struct SendResult {
 }
 
 /// A line as the connection list shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionInfo {
     /// The line's public name.
     pub connection_id: String,
@@ -169,8 +170,75 @@ pub struct ConnectionInfo {
     pub since_ms: u64,
 }
 
+/// A page of the connection list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConnectionPage {
+    /// The lines, in no order that means anything.
+    pub connections: Vec<ConnectionInfo>,
+    /// Where the next page begins; null when this is the last one.
+    pub cursor: Option<String>,
+}
+
+/// What a drain is to be like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// From now to its end, in milliseconds; unset is `drain.deadline`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+}
+
+impl DrainRequest {
+    /// Decodes the body of a request; without one, everything is as configured.
+    ///
+    /// # Errors
+    /// `invalid_body` or `unknown_field`, with what is wrong and where.
+    pub fn decode(body: &[u8]) -> Result<Self, (ErrorCode, String)> {
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        decode_object(body)
+    }
+}
+
+/// Where a node stands on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainStatus {
+    /// The node.
+    pub node_id: String,
+    /// The step it has reached.
+    pub state: DrainState,
+    /// Lines open now.
+    pub lines: u64,
+    /// When the drain began, milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_ms: Option<u64>,
+    /// When lines that are left are closed by force, milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline_ms: Option<u64>,
+}
+
+/// The steps of a drain.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainState {
+    /// No drain: the node takes lines.
+    #[default]
+    Serving,
+    /// Not ready any more; load balancers are given time to notice.
+    Unready,
+    /// New connections are refused, and lines are asked to go away.
+    Leaving,
+    /// The deadline has passed; what is left is being closed.
+    Forcing,
+    /// No line is left.
+    Drained,
+}
+
 /// A device as `GET /v1/devices/{device_id}` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceInfo {
     /// Whether it is connected: always true, because an absent device answers 404.
     pub online: bool,
@@ -182,16 +250,17 @@ pub struct DeviceInfo {
 }
 
 /// The body of every answer that is not a success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorDetail,
 }
 
 /// What went wrong, for programs and for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// A word from the error table.
+    #[schema(value_type = ErrorCode)]
     pub code: String,
     /// The cause and the next step, for people.
     pub message: String,
@@ -213,6 +282,23 @@ impl ErrorBody {
             },
         }
     }
+}
+
+/// Decodes a body of known fields.
+fn decode_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, (ErrorCode, String)> {
+    // serde would take an array for the struct as well.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        let cause = "the body is not a JSON object";
+        return Err((ErrorCode::InvalidBody, cause.into()));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let cause = error.to_string();
+        if cause.starts_with("unknown field") {
+            (ErrorCode::UnknownField, cause)
+        } else {
+            (ErrorCode::InvalidBody, cause)
+        }
+    })
 }
 
 #[cfg(test)]

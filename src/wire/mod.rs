@@ -3,6 +3,7 @@
 //! Payloads and their forms, the device protocol's JSON frames, the API's envelope, results and errors. Decoding
 //! borrows, encoding writes into the caller's buffer; nothing here knows sockets, connections or the frame around it.
 
+pub mod answer;
 pub mod api;
 pub mod device;
 pub mod error;

@@ -8,6 +8,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::secret;
 use crate::config::section::{Api, ApiKey, ApiRole, Ops};
+use crate::wire::error::ErrorCode;
 
 /// The keys of one listener. Without any, everybody may do everything: the configuration allows that on loopback only.
 #[derive(Debug)]
@@ -130,6 +131,24 @@ pub enum ApiAuthError {
     Unauthorized,
     /// The key lacks the role.
     Forbidden,
+}
+
+impl ApiAuthError {
+    /// The word of the error table.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::Forbidden => ErrorCode::Forbidden,
+        }
+    }
+
+    /// The cause and the next step, for people.
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "send `Authorization: Bearer <api key>`",
+            Self::Forbidden => "the key lacks the role for this call",
+        }
+    }
 }
 
 /// The token of an `Authorization: Bearer` header; the scheme's case does not count (RFC 9110, 11.1).

@@ -5,25 +5,24 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use serde::Serialize;
 
 use crate::base::id::{ConnectionId, Location, is_valid_id};
 use crate::base::place::Candidates;
 use crate::config::section::ApiRole;
 use crate::mailbox::command::{Delivery, Inspection, Outcome};
-use crate::protocol::auth::api_key::ApiAuthError;
 use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::pipe::PipeEnd;
 use crate::reactor::api::{ApiContext, RemoteBody, Stage, Submission};
 use crate::reactor::sweep::millis;
 use crate::reactor::waiter::Answer;
-use crate::wire::api::{ErrorBody, Level, SendRequest, SendResult};
+use crate::wire::answer::{self, REQUEST_ID};
+use crate::wire::api::{Level, SendRequest, SendResult};
 use crate::wire::error::ErrorCode;
 
 type ApiBody = Either<Full<Bytes>, RemoteBody>;
@@ -124,9 +123,9 @@ async fn send(
         .submissions
         .borrow_mut()
         .push(Submission::Send(delivery, now.ms() + timeout_ms));
-    let answer = waiting.await;
+    let reply = waiting.await;
     let latency_ms = context.now.get().us.saturating_sub(now.us) / 1_000;
-    let (level, location) = reached(answer, &message_id.to_string())?;
+    let (level, location) = reached(reply, &message_id.to_string())?;
     let result = SendResult {
         message_id: message_id.to_string(),
         result: level,
@@ -140,7 +139,7 @@ async fn send(
     } else {
         StatusCode::OK
     };
-    Ok(json(status, &result))
+    Ok(local(answer::json(status, &result)))
 }
 
 async fn inspect(
@@ -164,7 +163,7 @@ async fn inspect(
         .borrow_mut()
         .push(Submission::Ask(inspection, deadline_ms));
     match waiting.await.outcome {
-        Outcome::Found(info) => Ok(json(StatusCode::OK, &info)),
+        Outcome::Found(info) => Ok(local(answer::json(StatusCode::OK, &info))),
         Outcome::Offline => Err(OFFLINE),
         _ => Err(BUSY),
     }
@@ -238,16 +237,7 @@ fn authorize(
         .api_keys
         .authorize(header, role)
         .cloned()
-        .map_err(|error| match error {
-            ApiAuthError::Unauthorized => (
-                ErrorCode::Unauthorized,
-                "send `Authorization: Bearer <api key>`".into(),
-            ),
-            ApiAuthError::Forbidden => (
-                ErrorCode::Forbidden,
-                "the key lacks the role for this call".into(),
-            ),
-        })
+        .map_err(|error| (error.code(), error.cause().into()))
 }
 
 async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
@@ -302,31 +292,12 @@ fn put_request_id(response: &mut Response<ApiBody>, request_id: &str) {
 }
 
 fn error_response(code: ErrorCode, cause: &str, request_id: &str) -> Response<ApiBody> {
-    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &ErrorBody::new(code, cause, request_id));
-    if matches!(code.status(), 429 | 503) {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    if code == ErrorCode::Unauthorized {
-        response.headers_mut().insert(
-            http::header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer"),
-        );
-    }
-    response
+    local(answer::error(code, cause, request_id))
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response<ApiBody> {
-    // Our own structs of strings and numbers always serialise.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+/// An answer made on this thread.
+fn local(response: Response<Bytes>) -> Response<ApiBody> {
+    response.map(|body| Either::Left(Full::new(body)))
 }
 
 const OFFLINE: Refused = (
@@ -337,8 +308,6 @@ const BUSY: Refused = (
     ErrorCode::Overloaded,
     Cow::Borrowed("the node has no room for the request now; try again"),
 );
-/// The header that names a request in answers and logs.
-const REQUEST_ID: &str = "x-request-id";
 /// Headers of a request; hyper answers more with 431.
 const HEADERS_MAX: usize = 64;
 /// hyper's bound on a request head; the smallest it takes.

@@ -1,7 +1,7 @@
 //! One life: shards, devices, back ends, and chance.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -80,7 +80,9 @@ impl World {
             settings: ArcSwap::from_pointee(settings),
             cells: node_cells(usize::from(SHARDS)),
             sockets: AtomicU32::new(0),
+            is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            failed_reloads: AtomicU64::new(0),
         });
         let shards = mailboxes
             .into_iter()

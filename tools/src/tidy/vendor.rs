@@ -138,8 +138,8 @@ const OWNERS: &[Owner] = &[
     owner("ureq", &["client"], "the sender's side of the API"),
     owner(
         "utoipa",
-        &["api", "ops"],
-        "the OpenAPI document stands beside its routes",
+        &["api", "wire"],
+        "the OpenAPI document stands beside its routes, and a body's schema beside the body",
     ),
 ];
 

@@ -1,0 +1,356 @@
+//! `/metrics`: what the shards count, added up when somebody asks, in the text that Prometheus reads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::base::close::CloseReason;
+use crate::metrics::{Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, total};
+use crate::net::fdtable::descriptors_max;
+use crate::reactor::node::Node;
+
+/// Reads a node's numbers.
+#[derive(Debug)]
+pub(super) struct Scrape(Registry);
+
+impl Scrape {
+    /// What the text is, for the `Content-Type` header.
+    pub(super) const CONTENT_TYPE: &str =
+        "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    pub(super) fn new(node: &Arc<Node>) -> Self {
+        let mut registry = Registry::with_prefix("tautline");
+        registry.register_collector(Box::new(Numbers(Arc::clone(node))));
+        Self(registry)
+    }
+
+    /// The numbers as they are now.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string has no way to fail.
+        text::encode(&mut text, &self.0).ok();
+        text
+    }
+}
+
+/// The numbers of a node, read when a scrape asks for them.
+#[derive(Debug)]
+struct Numbers(Arc<Node>);
+
+impl Collector for Numbers {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        self.encode_node(&mut page)?;
+        let cells = &self.0.cells;
+        encode_gauges(cells, &mut page)?;
+        encode_counters(cells, &mut page)?;
+        encode_families(cells, &mut page)?;
+        for (about, histogram) in HISTOGRAMS {
+            page.histogram(*about, cells.iter().map(|shard| histogram(shard)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Numbers {
+    fn encode_node(&self, page: &mut Page<'_>) -> fmt::Result {
+        let build = ("build", None, "What is running");
+        page.begin(build, MetricType::Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        let draining = ("draining", None, "1 from the first moment of a drain");
+        page.gauge(
+            draining,
+            i64::from(self.0.is_unready.load(Ordering::Relaxed)),
+        )?;
+        let descriptors = (
+            "descriptors_max",
+            None,
+            "Descriptors that each reactor may hold",
+        );
+        page.begin(descriptors, MetricType::Gauge)?
+            .encode_gauge(&descriptors_max())?;
+        if let Some(bytes) = resident_bytes() {
+            let memory = ("memory", BYTES, "Resident memory of the process");
+            page.begin(memory, MetricType::Gauge)?
+                .encode_gauge(&bytes)?;
+        }
+        let help = "Reloads that left the old configuration in place";
+        let reloads = ("config_reload_failures", None, help);
+        page.counter(reloads, self.0.failed_reloads.load(Ordering::Relaxed))
+    }
+}
+
+fn encode_gauges(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
+    let lines = ("lines", None, "Authenticated device lines open now");
+    let mut family = page.begin(lines, MetricType::Gauge)?;
+    for (shard, cells) in cells.iter().enumerate() {
+        let label = [("shard", shard.to_string())];
+        family
+            .encode_family(&label)?
+            .encode_gauge(&level(cells.lines.value()))?;
+    }
+    for (about, cell) in GAUGES {
+        page.gauge(*about, level(total(cells, cell)))?;
+    }
+    let help = "Messages taken up that neither ended nor wait in an outbox: not 0 for long only if one was lost";
+    page.gauge(("ledger_imbalance", None, help), imbalance(cells))
+}
+
+fn encode_counters(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
+    for (about, cell) in COUNTERS {
+        page.counter(*about, total(cells, cell))?;
+    }
+    Ok(())
+}
+
+fn encode_families(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
+    let sum = |cell: &dyn Fn(&ShardCells) -> &Cell| total(cells, cell);
+    let causes = Refusal::ALL.map(|cause| {
+        let count = sum(&|shard| &shard.refused[cause as usize]);
+        (cause.word(), count)
+    });
+    let help = "Connections turned away before they became lines";
+    page.family(("connections_refused", None, help), "cause", &causes)?;
+    let reasons = CloseReason::ALL.map(|reason| {
+        let count = sum(&|shard| &shard.closed[reason as usize]);
+        (reason.word(), count)
+    });
+    let help = "Connections ended";
+    page.family(("connections_closed", None, help), "reason", &reasons)?;
+    let endings = Ending::ALL.map(|ending| {
+        let count = sum(&|shard| &shard.endings[ending as usize]);
+        (ending.word(), count)
+    });
+    let help = "How messages from back ends ended";
+    page.family(("messages_ended", None, help), "ending", &endings)
+}
+
+/// What was taken up, less what ended and what waits in outboxes: the messages between two shards, and none other.
+/// The cells are read one after the other while they change, so under load it may pass through small values of either
+/// sign; it comes back to 0.
+fn imbalance(cells: &NodeCells) -> i64 {
+    let ended = Ending::ALL
+        .map(|ending| total(cells, |shard| &shard.endings[ending as usize]))
+        .into_iter()
+        .fold(0, u64::wrapping_add);
+    let submitted = total(cells, |shard| &shard.submitted);
+    let undelivered = total(cells, |shard| &shard.undelivered);
+    level(submitted.wrapping_sub(ended).wrapping_sub(undelivered))
+}
+
+/// A number that goes up and down: cells wrap, and read as signed they are right.
+fn level(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+/// Resident memory, if the system tells.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// A metric's name, unit and help text.
+type About = (&'static str, Option<&'static Unit>, &'static str);
+
+/// The page that a scrape reads, being written.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn begin(
+        &mut self,
+        (name, unit, help): About,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'_>, fmt::Error> {
+        self.0.encode_descriptor(name, help, unit, kind)
+    }
+
+    fn gauge(&mut self, about: About, value: i64) -> fmt::Result {
+        self.begin(about, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn counter(&mut self, about: About, value: u64) -> fmt::Result {
+        self.begin(about, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    fn family(&mut self, about: About, label: &str, values: &[(&str, u64)]) -> fmt::Result {
+        let mut family = self.begin(about, MetricType::Counter)?;
+        for (word, value) in values {
+            family
+                .encode_family(&[(label, *word)])?
+                .encode_counter::<NoLabelSet, _, u64>(value, None)?;
+        }
+        Ok(())
+    }
+
+    fn histogram<'a>(
+        &mut self,
+        about: About,
+        shards: impl Iterator<Item = &'a Histogram>,
+    ) -> fmt::Result {
+        let bounds = Histogram::BOUNDS_US.iter().map(|&us| seconds(us));
+        let mut buckets: Vec<_> = bounds
+            .chain([f64::INFINITY])
+            .map(|bound| (bound, 0))
+            .collect();
+        let mut sum_us = 0;
+        for shard in shards {
+            sum_us += shard.sum_us();
+            for (bucket, count) in buckets.iter_mut().zip(shard.counts()) {
+                bucket.1 += count;
+            }
+        }
+        let count = buckets.iter().map(|bucket| bucket.1).sum();
+        let mut metric = self.begin(about, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(seconds(sum_us), count, &buckets, None)
+    }
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+
+type Read<T> = fn(&ShardCells) -> &T;
+
+const GAUGES: &[(About, Read<Cell>)] = &[
+    (
+        (
+            "handshakes",
+            None,
+            "Sockets accepted that are not authenticated yet",
+        ),
+        |c| &c.handshakes,
+    ),
+    (
+        ("api_connections", None, "Connections of back ends open now"),
+        |c| &c.api_connections,
+    ),
+    (("outbox", BYTES, "Bytes that wait for their socket"), |c| {
+        &c.outbox_bytes
+    }),
+    (
+        (
+            "undelivered",
+            None,
+            "Messages whose frame is not written yet",
+        ),
+        |c| &c.undelivered,
+    ),
+];
+
+const COUNTERS: &[(About, Read<Cell>)] = &[
+    (("connections_accepted", None, "Sockets accepted"), |c| {
+        &c.accepted
+    }),
+    (
+        (
+            "accept_errors",
+            None,
+            "Failures of accept itself, as when descriptors run out",
+        ),
+        |c| &c.accept_errors,
+    ),
+    (("lines_opened", None, "Lines authenticated"), |c| &c.opened),
+    (
+        ("auth_failures", None, "Credentials of devices that failed"),
+        |c| &c.auth_failures,
+    ),
+    (("messages_received", None, "Messages from devices"), |c| {
+        &c.received
+    }),
+    (
+        ("frame_errors", None, "Device frames answered with an error"),
+        |c| &c.frame_errors,
+    ),
+    (
+        (
+            "messages_submitted",
+            None,
+            "Messages from back ends taken up for delivery",
+        ),
+        |c| &c.submitted,
+    ),
+    (
+        (
+            "messages_acked",
+            None,
+            "Messages that the device acknowledged",
+        ),
+        |c| &c.acked,
+    ),
+    (
+        (
+            "waits_timed_out",
+            None,
+            "Requests whose level was not reached in time",
+        ),
+        |c| &c.timeouts,
+    ),
+    (("pings_sent", None, "WebSocket pings sent"), |c| &c.pings),
+    (("pongs_received", None, "WebSocket pongs received"), |c| {
+        &c.pongs
+    }),
+    (("received", BYTES, "Bytes read from sockets"), |c| {
+        &c.bytes_in
+    }),
+    (("sent", BYTES, "Bytes written to sockets"), |c| {
+        &c.bytes_out
+    }),
+    (
+        (
+            "mailbox_refusals",
+            None,
+            "Commands refused because a mailbox was full",
+        ),
+        |c| &c.mailbox_full,
+    ),
+    (("iterations", None, "Iterations of the loops"), |c| {
+        &c.iterations
+    }),
+    (("api_requests", None, "Requests of back ends"), |c| {
+        &c.api_requests
+    }),
+    (
+        (
+            "log_lines_dropped",
+            None,
+            "Close lines not logged because of the rate limit",
+        ),
+        |c| &c.log_lines_dropped,
+    ),
+];
+
+const HISTOGRAMS: &[(About, Read<Histogram>)] = &[
+    (
+        (
+            "delivery",
+            SECONDS,
+            "From taking a message up to writing its frame",
+        ),
+        |c| &c.delivery,
+    ),
+    (
+        (
+            "handshake",
+            SECONDS,
+            "From accepting a socket to its welcome",
+        ),
+        |c| &c.handshake,
+    ),
+    (
+        ("iteration", SECONDS, "Busy time of one iteration of a loop"),
+        |c| &c.iteration,
+    ),
+];
