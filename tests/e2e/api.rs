@@ -142,7 +142,7 @@ fn a_sender_that_hangs_up_leaves_nothing() {
     let node = Node::start(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
-    let wait = format!("{SEND}?wait=acked&timeout_ms=60000");
+    let wait = format!("{SEND}?wait=acked&timeout_ms=2000");
     for _ in 0..10 {
         let http = Http::connect(node.ready.api);
         http.send(encode("POST", &wait, &[CURL_CONTENT_TYPE], b"1"));

@@ -58,6 +58,7 @@ fn a_list_that_makes_no_sense_is_400() {
         "?limit=x",
         "?limit=1000000",
         "?cursor=nonsense",
+        "?cursor=*",
         "?cursor=",
         "?nonsense=1",
     ] {

@@ -1,5 +1,8 @@
 //! Leaving: politely when there is time, at once when there is none, and coming back.
 
+use std::thread;
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use crate::deadline::{Deadline, eventually};
@@ -33,17 +36,21 @@ fn a_node_that_drains_asks_its_devices_to_leave_and_exits_with_0() {
     Device::connect(&node, "tv-late").assert_alive();
     assert_eq!(node.push("tv-0", "", b"1").status, 200, "it still delivers");
     assert_eq!(devices[0].next()["data"], 1);
-    for device in &mut devices {
-        let goaway = device.next();
-        assert_eq!(
-            (&goaway["type"], &goaway["reason"]),
-            (&"goaway".into(), &"drain".into()),
-            "{goaway}"
-        );
-        device.close();
-        assert_eq!(device.close_code(), 1005);
-    }
+    // Each leaves when it is asked, as devices do.
+    thread::scope(|scope| {
+        for device in &mut devices {
+            scope.spawn(|| leave_when_asked(device));
+        }
+    });
     assert_eq!(node.exit_status().code(), Some(0));
+}
+
+fn leave_when_asked(device: &mut Device) {
+    let goaway = device.next();
+    assert_eq!(goaway["type"], "goaway");
+    assert_eq!(goaway["reason"], "drain");
+    device.close();
+    assert_eq!(device.close_code(), 1005, "its own close is echoed");
 }
 
 #[test]
@@ -51,7 +58,7 @@ fn a_device_deaf_to_a_drain_is_closed_with_4000_by_the_deadline() {
     let mut node = Node::start(&QUICK);
     let mut deaf = Device::connect(&node, "tv-1");
     let mut raw = Device::connect_raw(&node, "tv-2");
-    let deadline = Deadline::after(std::time::Duration::from_secs(10));
+    let deadline = Deadline::after(Duration::from_secs(10));
     node.signal(Signal::SIGINT);
     assert_eq!(deaf.next()["type"], "goaway");
     let (_, code, reason) = deaf.ending();
@@ -64,7 +71,7 @@ fn a_device_deaf_to_a_drain_is_closed_with_4000_by_the_deadline() {
 #[test]
 fn a_node_without_lines_exits_at_once() {
     let mut node = Node::start(&[]);
-    let deadline = Deadline::after(std::time::Duration::from_secs(4));
+    let deadline = Deadline::after(Duration::from_secs(4));
     node.signal(Signal::SIGTERM);
     assert_eq!(node.exit_status().code(), Some(0));
     assert!(!deadline.has_passed(), "it waited");
@@ -78,7 +85,7 @@ fn a_second_signal_closes_now() {
     eventually("readiness off", || {
         (node.ops("/readyz").status == 503).then_some(())
     });
-    let deadline = Deadline::after(std::time::Duration::from_secs(4));
+    let deadline = Deadline::after(Duration::from_secs(4));
     node.signal(Signal::SIGTERM);
     let (_, code, _) = device.ending();
     assert!([1006, 1012, 4000].contains(&code), "{code}");

@@ -200,11 +200,11 @@ fn an_ack_of_another_message_is_no_ack() {
     let reader = thread::spawn(move || {
         device.next();
         device.acknowledge(&first);
-        device.assert_alive();
+        device
     });
     let answer = node.push("tv-1", "?wait=acked&timeout_ms=500", b"2");
     answer.assert_error(504, "ack_timeout");
-    reader.join().unwrap();
+    reader.join().unwrap().assert_alive();
 }
 
 #[test]
@@ -219,6 +219,22 @@ fn without_an_ack_the_answer_is_504_with_the_level_so_far() {
     assert!(body.contains("written"), "no level in {body}");
     device.acknowledge(&message);
     device.assert_alive();
+}
+
+#[test]
+fn a_line_that_ends_before_its_ack_does_not_unwrite_the_message() {
+    let node = Node::start(&[]);
+    let mut device = Device::connect(&node, "tv-1");
+    let reader = thread::spawn(move || {
+        device.next();
+        device.close();
+        device.close_code();
+    });
+    let answer = node.push("tv-1", "?wait=acked&timeout_ms=5000", b"1");
+    reader.join().unwrap();
+    let body = answer.text();
+    assert_ne!(answer.status, 404, "it says that nothing was sent: {body}");
+    assert!(body.contains("written"), "no level so far: {body}");
 }
 
 #[test]
@@ -379,7 +395,6 @@ fn a_body_that_is_no_envelope_is_400() {
     let node = Node::start(&[]);
     let _device = Device::connect(&node, "tv-1");
     let nested = format!("{{\"data\":{}", "[".repeat(100_000));
-    let closed = format!("{{\"data\":{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
     for envelope in [
         "",
         "{}",
@@ -394,7 +409,6 @@ fn a_body_that_is_no_envelope_is_400() {
         r#"{"data":1,"wait":"soon"}"#,
         r#"{"data":1,"timeout_ms":-1}"#,
         nested.as_str(),
-        closed.as_str(),
     ] {
         let answer = node.push_envelope("tv-1", envelope);
         assert_eq!(answer.status, 400, "{:.60}: {}", envelope, answer.text());

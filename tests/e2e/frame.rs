@@ -259,11 +259,6 @@ fn a_message_that_makes_no_sense_is_answered_and_the_line_stays() {
         "[".repeat(60_000),
         format!(r#"{{"type":"ack","message_id":{}"#, "[".repeat(60_000)),
     );
-    let closed = format!(
-        r#"{{"type":"ping","x":{}{}}}"#,
-        "[".repeat(30_000),
-        "]".repeat(30_000)
-    );
     let cases = [
         ("", "invalid_body"),
         ("hello", "invalid_body"),
@@ -274,7 +269,6 @@ fn a_message_that_makes_no_sense_is_answered_and_the_line_stays() {
         (r#"{"type":1}"#, "invalid_body"),
         (open.as_str(), "invalid_body"),
         (nested.as_str(), "invalid_body"),
-        (closed.as_str(), "invalid_body"),
         (r#"{"type":"ack"}"#, "invalid_body"),
         (r#"{"type":"ack","message_id":"?"}"#, "invalid_body"),
         (r#"{"type":"refresh"}"#, "invalid_body"),

@@ -85,7 +85,6 @@ fn a_node_out_of_descriptors_goes_on_when_some_come_free() {
     let crowd: Vec<_> = (0..400)
         .map(|_| connect(node.ready.devices, None))
         .collect();
-    canary.sing();
     let mut waiting = Line::of(connect(node.ready.devices, None));
     waiting.send(request("/ws?device_id=tv-1", ""));
     drop(crowd);
@@ -97,6 +96,19 @@ fn a_node_out_of_descriptors_goes_on_when_some_come_free() {
     });
     device.await_welcome();
     drop(device);
+    canary.survives();
+}
+
+#[test]
+fn devices_beyond_the_descriptors_do_not_shut_senders_out() {
+    let setup = Setup::new(&["reactor.threads=1"]).descriptors_max(300);
+    let node = setup.start();
+    let mut canary = Canary::on(&node);
+    let crowd: Vec<_> = (0..400)
+        .map(|_| connect(node.ready.devices, None))
+        .collect();
+    canary.sing();
+    drop(crowd);
     canary.survives();
 }
 

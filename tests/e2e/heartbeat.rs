@@ -7,7 +7,7 @@ use tungstenite::Message;
 use crate::canary::Canary;
 use crate::deadline::{Deadline, pause};
 use crate::device::Device;
-use crate::line::{BETWEEN, Ending, Line, PING, PONG, TEXT, TEXT_FIRST, frame, header};
+use crate::line::{BETWEEN, Ending, Line, PING, PONG, TEXT, TEXT_FIRST, frame};
 use crate::node::Node;
 
 const QUICK: [&str; 2] = ["heartbeat.ping_after=400ms", "heartbeat.pong_timeout=300ms"];
@@ -68,7 +68,7 @@ fn a_message_that_never_ends_ends_the_line() {
     let mut canary = Canary::on(&node);
     let unfinished = [
         ("a fragment", frame(TEXT_FIRST, "{")),
-        ("half a frame", [header(TEXT, 100), vec![0; 50]].concat()),
+        ("half a frame", frame(TEXT, [b' '; 100])[..50].to_vec()),
         ("half a header", vec![TEXT]),
     ];
     for (name, bytes) in unfinished {
@@ -90,7 +90,8 @@ fn a_message_that_trickles_ends_the_line() {
     let mut frames = Line::open(&node, "tv-1");
     let mut bytes = Line::open(&node, "tv-2");
     frames.send(frame(TEXT_FIRST, "{"));
-    bytes.send(header(TEXT, 60_000));
+    let slow = frame(TEXT, [b' '; 60_000]);
+    let mut slow = slow.iter();
     let deadline = Deadline::after(Duration::from_secs(10));
     let (mut frames_open, mut bytes_open) = (true, true);
     while frames_open || bytes_open {
@@ -101,7 +102,7 @@ fn a_message_that_trickles_ends_the_line() {
         // A ping between shows that life signs do not excuse it.
         frames_open =
             frames_open && frames.send(frame(PING, "")) && frames.send(frame(BETWEEN, ""));
-        bytes_open = bytes_open && bytes.send([b' ']);
+        bytes_open = bytes_open && bytes.send([*slow.next().unwrap()]);
         pause(Duration::from_millis(150));
     }
     canary.survives();

@@ -177,7 +177,9 @@ fn a_head_over_its_limits_is_431() {
         let mut http = Http::connect(node.ready.devices);
         http.send(head);
         let answer = http.answer().unwrap_or_else(|| panic!("{name}: no answer"));
-        assert_eq!(answer.status, 431, "{name}");
+        // A target that alone is too long has a status of its own.
+        let is_right = answer.status == 431 || name == "endless" && answer.status == 414;
+        assert!(is_right, "{name}: {}", answer.status);
         http.rest();
     }
     canary.survives();
