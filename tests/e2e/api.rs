@@ -1,0 +1,332 @@
+//! The sending API's port: keys and roles, deadlines, and requests that two readers could read differently.
+
+use std::time::Duration;
+
+use crate::canary::Canary;
+use crate::deadline::{Deadline, pause};
+use crate::device::Device;
+use crate::http::{Http, encode};
+use crate::node::{CURL_CONTENT_TYPE, Node, Setup};
+
+const SEND: &str = "/v1/devices/tv-1/messages";
+
+fn keyed_node() -> Node {
+    let setup = Setup::new(&[]);
+    let keys = ["send", "read", "admin"].map(|role| {
+        let path = setup.file(role, format!("{role}-key-of-some-length-0123456789\n"));
+        format!("[[api.keys]]\nname = {role:?}\nkey_file = {path:?}\nroles = [{role:?}]\n")
+    });
+    setup.config(&keys.concat()).start()
+}
+
+#[test]
+fn a_key_opens_what_its_roles_name_and_nothing_else() {
+    let node = keyed_node();
+    let bearer = |role: &str| format!("Bearer {role}-key-of-some-length-0123456789");
+    let kick = "/v1/connections/none";
+    for (role, method, path, status) in [
+        ("send", "POST", SEND, 404),
+        ("send", "GET", "/v1/devices/tv-1", 403),
+        ("send", "DELETE", kick, 403),
+        ("read", "GET", "/v1/devices/tv-1", 404),
+        ("read", "GET", "/v1/connections", 200),
+        ("read", "POST", SEND, 403),
+        ("read", "DELETE", kick, 403),
+        ("admin", "POST", SEND, 403),
+    ] {
+        let key = bearer(role);
+        let answer = node.request(method, path, &[("Authorization", &key)], b"");
+        assert_eq!(
+            answer.status,
+            status,
+            "{role} {method} {path}: {}",
+            answer.text()
+        );
+        if status == 403 {
+            answer.assert_error(403, "forbidden");
+        }
+    }
+    let admin = bearer("admin");
+    let kicked = node.request("DELETE", kick, &[("Authorization", &admin)], b"");
+    assert!(![401, 403].contains(&kicked.status), "{}", kicked.text());
+}
+
+#[test]
+fn without_a_good_key_the_answer_is_401() {
+    let node = keyed_node();
+    let right = "send-key-of-some-length-0123456789";
+    for value in [
+        String::new(),
+        "Bearer".into(),
+        "Bearer ".into(),
+        "Bearer wrong".into(),
+        format!("Bearer {right}x"),
+        format!("Bearer {}", &right[1..]),
+        format!("Basic {right}"),
+        right.into(),
+    ] {
+        let answer = node.request("POST", SEND, &[("Authorization", &value)], b"1");
+        answer.assert_error(401, "unauthorized");
+    }
+    for (method, path) in [
+        ("POST", SEND),
+        ("GET", "/v1/devices/tv-1"),
+        ("GET", "/v1/connections"),
+        ("DELETE", "/v1/connections/x"),
+    ] {
+        node.request(method, path, &[], b"")
+            .assert_error(401, "unauthorized");
+    }
+    let lower = format!("bearer {right}");
+    let answer = node.request("POST", SEND, &[("Authorization", &lower)], b"1");
+    answer.assert_error(404, "device_offline");
+}
+
+#[test]
+fn a_slow_head_ends_at_its_deadline_however_it_trickles() {
+    let node = Node::start(&["api.head_timeout=500ms"]);
+    let mut canary = Canary::on(&node);
+    let slow = Http::connect(node.ready.api);
+    let mut silent = Http::connect(node.ready.api);
+    slow.send("GET /v1/devices/tv-1 HTTP/1.1\r\nX: ");
+    silent.send("GET /v1/dev");
+    let deadline = Deadline::after(Duration::from_secs(10));
+    while slow.send("x") {
+        assert!(!deadline.has_passed(), "still open after 10 s");
+        pause(Duration::from_millis(30));
+    }
+    silent.rest();
+    canary.survives();
+    node.await_metric("tautline_api_connections", "", 0.0);
+}
+
+#[test]
+fn a_slow_body_ends_at_its_deadline_however_it_trickles() {
+    let node = Node::start(&["api.body_timeout=500ms"]);
+    let mut canary = Canary::on(&node);
+    let head = format!("POST {SEND} HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
+    let slow = Http::connect(node.ready.api);
+    let mut silent = Http::connect(node.ready.api);
+    slow.send(&head);
+    silent.send(&head);
+    let deadline = Deadline::after(Duration::from_secs(10));
+    while slow.send("x") {
+        assert!(!deadline.has_passed(), "still open after 10 s");
+        pause(Duration::from_millis(30));
+    }
+    silent.rest();
+    canary.survives();
+    node.await_metric("tautline_api_connections", "", 0.0);
+}
+
+#[test]
+fn a_connection_without_requests_is_closed() {
+    let node = Node::start(&["api.idle_timeout=500ms"]);
+    let mut used = Http::connect(node.ready.api);
+    assert_eq!(
+        used.request("GET", "/v1/devices/tv-1", &[], b"").status,
+        404
+    );
+    assert_eq!(
+        used.request("GET", "/v1/devices/tv-1", &[], b"").status,
+        404
+    );
+    let mut unused = Http::connect(node.ready.api);
+    assert!(used.rest().is_empty());
+    assert!(unused.rest().is_empty());
+    node.await_metric("tautline_api_connections", "", 0.0);
+}
+
+#[test]
+fn a_sender_that_hangs_up_leaves_nothing() {
+    let node = Node::start(&[]);
+    let mut canary = Canary::on(&node);
+    let mut device = Device::connect(&node, "tv-1");
+    let wait = format!("{SEND}?wait=acked&timeout_ms=2000");
+    for _ in 0..10 {
+        let http = Http::connect(node.ready.api);
+        http.send(encode("POST", &wait, &[CURL_CONTENT_TYPE], b"1"));
+        assert_eq!(device.next()["data"], 1);
+    }
+    node.await_metric("tautline_api_connections", "", 0.0);
+    device.close();
+    device.close_code();
+    canary.survives();
+}
+
+#[test]
+fn a_request_that_two_readers_could_read_differently_is_400_and_the_end() {
+    let node = Node::start(&[]);
+    let mut canary = Canary::on(&node);
+    let mut device = Device::connect(&node, "tv-1");
+    let hidden = format!("POST {SEND} HTTP/1.1\r\nHost: t\r\nContent-Length: 8\r\n\r\nsmuggled");
+    let start = format!("POST {SEND} HTTP/1.1\r\nHost: t\r\n");
+    let get = "GET /v1/devices/tv-1 HTTP/1.1\r\nHost: t\r\n";
+    let cases = [
+        (
+            "length and chunks",
+            format!("{start}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "chunks and length",
+            format!("{start}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "two lengths",
+            format!("{start}Content-Length: 0\r\nContent-Length: 5\r\n\r\n"),
+        ),
+        (
+            "list of lengths",
+            format!("{start}Content-Length: 0, 5\r\n\r\n"),
+        ),
+        (
+            "signed length",
+            format!("{start}Content-Length: +0\r\n\r\n"),
+        ),
+        (
+            "hexadecimal length",
+            format!("{start}Content-Length: 0x0\r\n\r\n"),
+        ),
+        (
+            "endless length",
+            format!("{start}Content-Length: 99999999999999999999\r\n\r\n"),
+        ),
+        (
+            "chunked twice",
+            format!("{start}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "chunked not last",
+            format!("{start}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "almost chunked",
+            format!("{start}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "chunk size that is no number",
+            format!("{start}Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n"),
+        ),
+        (
+            "negative chunk size",
+            format!("{start}Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n"),
+        ),
+        (
+            "endless chunk size",
+            format!("{start}Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n\r\n"),
+        ),
+        (
+            "chunk without its end",
+            format!("{start}Transfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n"),
+        ),
+        (
+            "chunks in HTTP/1.0",
+            format!(
+                "{}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                start.replace("1.1", "1.0")
+            ),
+        ),
+        (
+            "bare line feeds",
+            format!("{}\n", get.replace("\r\n", "\n")),
+        ),
+        (
+            "bare line feed in the middle",
+            format!("{get}X: a\nY: b\r\n\r\n"),
+        ),
+        ("bare carriage return", format!("{get}X: a\rY: b\r\n\r\n")),
+        ("folded header", format!("{get}X: a\r\n b\r\n\r\n")),
+        (
+            "space before colon",
+            format!("{get}Content-Length : 0\r\n\r\n"),
+        ),
+        ("header without colon", format!("{get}nonsense\r\n\r\n")),
+        ("zero byte", format!("{get}X: a\0b\r\n\r\n")),
+        ("two hosts", format!("{get}Host: evil\r\n\r\n")),
+        ("no host", "GET /v1/devices/tv-1 HTTP/1.1\r\n\r\n".into()),
+        ("garbage", "\x16\x03\x01\x02\r\n\r\n".into()),
+    ];
+    let mut wrong = Vec::new();
+    for (name, request) in &cases {
+        let mut http = Http::connect(node.ready.api);
+        http.send(format!("{request}{hidden}"));
+        let all = String::from_utf8_lossy(&rest_or_open(&mut http)).into_owned();
+        let answers = all.matches("HTTP/1.1 ").count();
+        if !all.starts_with("HTTP/1.1 400 ") || answers != 1 {
+            wrong.push(format!("{name}: {answers} answers, first {:.30?}", all));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "not refused with one 400 and a close:\n{}",
+        wrong.join("\n")
+    );
+    device.assert_alive();
+    drop(device);
+    canary.survives();
+}
+
+/// What comes before the close, or before a second passes without anything.
+fn rest_or_open(http: &mut Http) -> Vec<u8> {
+    http.read_until_quiet(Duration::from_secs(1))
+}
+
+#[test]
+fn the_body_is_asked_for_when_the_sender_waits_for_that() {
+    let node = Node::start(&[]);
+    let mut device = Device::connect(&node, "tv-1");
+    let mut http = Http::connect(node.ready.api);
+    http.send(format!(
+        "POST {SEND} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    ));
+    assert_eq!(http.answer().expect("an interim answer").status, 100);
+    http.send("hello");
+    assert_eq!(http.answer().expect("an answer").status, 200);
+    assert_eq!(device.next()["data"], "hello");
+}
+
+#[test]
+fn a_head_over_its_limit_is_431() {
+    let node = Node::start(&[]);
+    let mut canary = Canary::on(&node);
+    let long = "x".repeat(100_000);
+    let many = vec![("X", "x"); 200];
+    for headers in [vec![("X", long.as_str())], many] {
+        let mut http = Http::connect(node.ready.api);
+        http.send(encode("GET", "/v1/devices/tv-1", &headers, b""));
+        let answer = http.answer().expect("an answer");
+        assert_eq!(answer.status, 431);
+        http.rest();
+    }
+    canary.survives();
+}
+
+#[test]
+fn old_and_closing_senders_are_answered_and_closed() {
+    let node = Node::start(&[]);
+    for request in [
+        "GET /v1/devices/tv-1 HTTP/1.0\r\n\r\n",
+        "GET /v1/devices/tv-1 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    ] {
+        let mut http = Http::connect(node.ready.api);
+        http.send(request);
+        assert_eq!(http.answer().expect("an answer").status, 404);
+        assert!(http.rest().is_empty());
+    }
+    let mut half_closed = Http::connect(node.ready.api);
+    half_closed.send("GET /v1/devices/tv-1 HTTP/1.1\r\nHost: t\r\n\r\n");
+    half_closed.shut_down_writing();
+    assert_eq!(half_closed.answer().expect("an answer").status, 404);
+    half_closed.rest();
+}
+
+#[test]
+fn a_request_id_comes_back() {
+    let node = Node::start(&[]);
+    let headers = [("X-Request-Id", "req-17")];
+    let answer = node.request("GET", "/v1/devices/tv-1", &headers, b"");
+    assert_eq!(answer.json()["error"]["request_id"], "req-17");
+    let nasty = "<script>\u{1f}\"".replace('\u{1f}', "");
+    let answer = node.request("GET", "/v1/devices/tv-1", &[("X-Request-Id", &nasty)], b"");
+    answer.assert_error(404, "device_offline");
+}

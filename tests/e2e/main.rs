@@ -1,0 +1,31 @@
+//! The server from the outside: the real binary, real sockets, free ports, and deadlines instead of sleeps. Each test
+//! starts its own node and says in its name what the node promises.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod api;
+mod auth;
+mod canary;
+mod control;
+mod deadline;
+mod device;
+mod drain;
+mod first_minute;
+mod frame;
+mod full;
+mod heartbeat;
+mod http;
+mod lifetime;
+mod line;
+mod log;
+mod node;
+mod order;
+mod replaced;
+mod slow_consumer;
+mod start;
+mod token;
+mod upgrade;
