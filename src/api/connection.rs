@@ -55,7 +55,11 @@ pub(crate) async fn list(
     selection: Result<Query<Selection>, QueryRejection>,
 ) -> Result<Json<ConnectionPage>, Failure> {
     let Query(selection) = selection?;
-    let mut at = Some(selection.start()?);
+    let start = selection.start()?;
+    if usize::from(start.shard.0) >= control.posts.len() {
+        return Err(bad_request("cursor is not one of ours"));
+    }
+    let mut at = Some(start);
     let mut connections = Vec::new();
     while connections.len() < selection.limit
         && let Some(cursor) = at

@@ -74,7 +74,7 @@ fn print_page(page: &Value) -> Result<(), CliError> {
             .collect();
         terminal::print(&fields.join(" "))?;
     }
-    if let Some(cursor) = page["next_cursor"].as_str() {
+    if let Some(cursor) = page["cursor"].as_str() {
         terminal::note(&format!(
             "more with --cursor {}",
             terminal::printable(cursor)

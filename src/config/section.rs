@@ -212,10 +212,8 @@ section! {
         outbox_stall_timeout: Duration = secs(10),
         /// Commands that may wait for one reactor; beyond it senders are told `overloaded`.
         mailbox_commands_max: u32 = 4_096,
-        /// Pings a device may send per second in the long run.
-        pings_per_second: u32 = 10,
-        /// Pings it may send at once.
-        pings_burst: u32 = 20,
+        /// WebSocket pings a device may send in one second, 255 at most; more end its line.
+        pings_per_second: u8 = 20,
     }
 }
 

@@ -139,7 +139,6 @@ impl Config {
                 limits.mailbox_commands_max == 0,
             ),
             ("limits.pings_per_second", limits.pings_per_second == 0),
-            ("limits.pings_burst", limits.pings_burst == 0),
             ("lifetime.age_max", lifetime.age_max.is_zero()),
             ("lifetime.goaway_grace", lifetime.goaway_grace.is_zero()),
             ("lifetime.close_timeout", lifetime.close_timeout.is_zero()),

@@ -38,6 +38,8 @@ pub enum BadHead {
     Host,
     /// A header twice that decides who asks or what is asked, or such a header that is not plain ASCII.
     RepeatedHeader,
+    /// A body whose end two readers could see at different places.
+    Framing,
     /// The target is over `target_bytes_max`.
     TargetTooLong,
     /// The head is over `head_bytes_max`.
@@ -54,7 +56,8 @@ impl BadHead {
             | Self::BareLineFeed
             | Self::Header
             | Self::Host
-            | Self::RepeatedHeader => 400,
+            | Self::RepeatedHeader
+            | Self::Framing => 400,
             Self::TargetTooLong => 414,
             Self::HeadTooLarge | Self::TooManyHeaders => 431,
             Self::Version => 505,
@@ -64,12 +67,15 @@ impl BadHead {
     /// A sentence for whoever wrote the client.
     pub const fn message(self) -> &'static str {
         match self {
-            Self::RequestLine => "the first line is not an HTTP/1.1 request line",
+            Self::RequestLine => "the first line is no request line of HTTP/1.1",
             Self::Version => "only HTTP/1.1 is spoken here",
             Self::BareLineFeed => "a line ends with LF instead of CR LF",
             Self::Header => "a header line is malformed",
             Self::Host => "exactly one valid Host header is required",
             Self::RepeatedHeader => "a header that must be unique is repeated or not ASCII",
+            Self::Framing => {
+                "the body's length is given in more than one way, or not by the letter of RFC 9112"
+            }
             Self::TargetTooLong => "the request target is too long",
             Self::HeadTooLarge => "the request head is too large",
             Self::TooManyHeaders => "the request has too many headers",

@@ -78,6 +78,8 @@ pub enum Outcome {
     Offline,
     /// The line the message was bound to is gone.
     Gone,
+    /// The message was written, and the line ended before the device acknowledged it.
+    Unacked,
     /// The line's outbox is full, and the line is being closed for it.
     SlowConsumer,
     /// A raw line cannot acknowledge.

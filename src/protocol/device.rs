@@ -52,6 +52,8 @@ pub struct Device {
 pub enum Verdict<'a> {
     /// Nothing more.
     Keep,
+    /// Nothing more: the frame made no sense and was answered with an `error`.
+    Corrected,
     /// Close the line.
     Close(CloseReason),
     /// Check the token and prolong the line.
@@ -139,46 +141,40 @@ impl Device {
 }
 
 fn handle_frame<'a>(text: &'a str, out: &mut Vec<u8>) -> Verdict<'a> {
-    let mut answer = Vec::new();
-    match DeviceFrame::decode(text) {
-        Ok(DeviceFrame::Ping { id }) => encode_pong(id, &mut answer),
+    let (id, code, cause) = match DeviceFrame::decode(text) {
+        Ok(DeviceFrame::Ping { id }) => {
+            let mut pong = Vec::new();
+            encode_pong(id, &mut pong);
+            encoder::encode(Opcode::Text, &pong, out);
+            return Verdict::Keep;
+        }
         Ok(DeviceFrame::Refresh { token }) => return Verdict::Refresh(token.into()),
         Ok(DeviceFrame::Ack { message_id }) => return Verdict::Acked(message_id),
-        Ok(DeviceFrame::Hello { .. }) => {
-            encode_error(
-                None,
-                ErrorCode::BadRequest,
-                "the line is authenticated already; use refresh",
-                &mut answer,
-            );
-        }
-        Ok(DeviceFrame::Unknown { id }) => {
-            encode_error(
-                id,
-                ErrorCode::UnknownType,
-                "this node does not know the frame's type",
-                &mut answer,
-            );
-        }
-        Err(FrameError::InvalidBody) => {
-            encode_error(
-                None,
-                ErrorCode::InvalidBody,
-                "a frame is one JSON object with a string `type`",
-                &mut answer,
-            );
-        }
-        Err(FrameError::MissingField(field)) => {
-            encode_error(
-                None,
-                ErrorCode::InvalidBody,
-                &format!("`{field}` is missing or malformed"),
-                &mut answer,
-            );
-        }
-    }
+        Ok(DeviceFrame::Hello { .. }) => (
+            None,
+            ErrorCode::BadRequest,
+            "the line is authenticated already; use refresh".into(),
+        ),
+        Ok(DeviceFrame::Unknown { id }) => (
+            id,
+            ErrorCode::UnknownType,
+            "this node does not know the frame's type".into(),
+        ),
+        Err(FrameError::InvalidBody) => (
+            None,
+            ErrorCode::InvalidBody,
+            "a frame is one JSON object with a string `type`".into(),
+        ),
+        Err(FrameError::MissingField(field)) => (
+            None,
+            ErrorCode::InvalidBody,
+            Cow::Owned(format!("`{field}` is missing or malformed")),
+        ),
+    };
+    let mut answer = Vec::new();
+    encode_error(id, code, &cause, &mut answer);
     encoder::encode(Opcode::Text, &answer, out);
-    Verdict::Keep
+    Verdict::Corrected
 }
 
 /// Counts a device's pings in the current second, in four bytes: a token bucket's sixteen on every idle line would
@@ -212,6 +208,7 @@ mod tests {
         let mut out = Vec::new();
         let verdict = match device(dialect).handle_event(event, 20, Now::default(), &mut out) {
             Verdict::Keep => Verdict::Keep,
+            Verdict::Corrected => Verdict::Corrected,
             Verdict::Close(reason) => Verdict::Close(reason),
             Verdict::Refresh(token) => Verdict::Refresh(token.into_owned().into()),
             Verdict::Acked(id) => Verdict::Acked(id),
@@ -227,7 +224,7 @@ mod tests {
         for bad in ["", "no json", r#"{"type":"dance"}"#, r#"{"type":"ack"}"#] {
             let (text, verdict) = answer(Dialect::Json, &Event::Text(bad.into()));
             assert!(text.contains(r#""type":"error""#), "{bad}: {text}");
-            assert_eq!(verdict, Verdict::Keep);
+            assert_eq!(verdict, Verdict::Corrected);
         }
     }
 

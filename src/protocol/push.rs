@@ -91,17 +91,21 @@ fn apply_query(request: &mut SendRequest, query: &str) -> Result<(), Refused> {
         match name {
             "wait" => {
                 let level = Level::from_word(value);
-                request.wait = level.ok_or((
-                    ErrorCode::BadRequest,
-                    "wait is queued, written or acked".into(),
-                ))?;
+                request.wait = level.ok_or_else(|| {
+                    (
+                        ErrorCode::BadRequest,
+                        "wait is queued, written or acked".into(),
+                    )
+                })?;
             }
             "timeout_ms" => {
                 let timeout = value.parse().ok();
-                request.timeout_ms = Some(timeout.ok_or((
-                    ErrorCode::BadRequest,
-                    "timeout_ms is a number of milliseconds".into(),
-                ))?);
+                request.timeout_ms = Some(timeout.ok_or_else(|| {
+                    (
+                        ErrorCode::BadRequest,
+                        "timeout_ms is a number of milliseconds".into(),
+                    )
+                })?);
             }
             _ => {
                 let cause = "the query takes wait and timeout_ms, and nothing else";

@@ -104,7 +104,8 @@ impl Upgrade {
         match Request::parse(head.bytes, &gate.head) {
             Ok(request) => {
                 let step = answer(&request, head.consumed, gate, now);
-                if let Step::Greeted(_) = &step {
+                // A refused browser gets its close frame over the WebSocket it asked for.
+                if let Step::Greeted(_) | Step::Unauthorized(..) = &step {
                     self.greeted = Some(Dialect::Json);
                 }
                 step
@@ -122,15 +123,12 @@ impl Upgrade {
         authenticator: &Authenticator,
         now: Now,
     ) -> Result<Authenticated, AuthError> {
-        match event {
-            Event::Text(text) => match DeviceFrame::decode(text) {
-                Ok(DeviceFrame::Hello { token }) => {
-                    authenticator.authenticate(Credential::Token(token), now.wall_ms)
-                }
-                _ => Err(AuthError::Missing),
-            },
-            _ => Err(AuthError::Missing),
+        if let Event::Text(text) = event
+            && let Ok(DeviceFrame::Hello { token }) = DeviceFrame::decode(text)
+        {
+            return authenticator.authenticate(Credential::Token(token), now.wall_ms);
         }
+        Err(AuthError::Missing)
     }
 }
 
@@ -182,6 +180,17 @@ fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> 
             if gate.authenticator.takes_tokens() && dialect == Dialect::Json =>
         {
             Step::Greeted(switch)
+        }
+        Err(error @ (AuthError::BadSubject | AuthError::BadClaim))
+            if !gate.authenticator.takes_tokens() =>
+        {
+            let message = format!("{error}; ids are 1 to 128 characters of A-Z a-z 0-9 . _ : -");
+            refuse(
+                Refusal::BadRequest,
+                StatusCode::BAD_REQUEST,
+                ErrorCode::InvalidId,
+                &message,
+            )
         }
         Err(error) if origin.is_some() => Step::Unauthorized(switch, error),
         Err(error) => {
@@ -266,15 +275,16 @@ fn refuse(refusal: Refusal, status: StatusCode, code: ErrorCode, message: &str) 
 }
 
 fn turn_away(refusal: Refusal, retry_after_s: u32) -> Step {
-    let (code, message) = match refusal {
-        Refusal::Draining => (
+    let (code, message) = if refusal == Refusal::Draining {
+        (
             ErrorCode::Draining,
             "this node is leaving; connect again for another one",
-        ),
-        _ => (
+        )
+    } else {
+        (
             ErrorCode::Overloaded,
             "this node is full; connect again later",
-        ),
+        )
     };
     encoded(
         refusal,

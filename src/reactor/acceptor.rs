@@ -140,19 +140,24 @@ impl Shard<TcpStream> {
         let limits = &self.settings.limits;
         let sockets = self.node.sockets.fetch_add(1, Ordering::Relaxed);
         let handshakes_max = u64::from(limits.handshakes_max) / self.node.cells.len() as u64;
+        // API connections share the table: a flood of devices must not shut the senders out.
+        let spare = (self.slots_max / 8).clamp(1, SPARE_SLOTS_MAX);
+        let is_crowded = self.arena.len() >= self.slots_max.saturating_sub(2 * spare);
         let turned_away = if self.node.is_draining.load(Ordering::Relaxed) {
             Some(Refusal::Draining)
-        } else if sockets >= limits.connections_max
+        } else if is_crowded
+            || sockets >= limits.connections_max
             || self.cells().handshakes.value() >= handshakes_max
         {
             Some(Refusal::TableFull)
         } else {
             None
         };
-        let is_hopeless = sockets
-            >= limits
-                .connections_max
-                .saturating_add(REFUSALS_IN_FLIGHT_MAX);
+        let is_hopeless = self.arena.len() >= self.slots_max.saturating_sub(spare)
+            || sockets
+                >= limits
+                    .connections_max
+                    .saturating_add(REFUSALS_IN_FLIGHT_MAX);
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(turned_away, now)));
         if is_hopeless {
             self.shut_out(stream);
@@ -177,7 +182,7 @@ impl Shard<TcpStream> {
     }
 
     /// Resets a connection that there is not even room to refuse.
-    fn shut_out(&mut self, mut stream: TcpStream) {
+    fn shut_out(&self, mut stream: TcpStream) {
         stream.abort();
         self.cells().refused[Refusal::TableFull as usize].add(1);
         self.cells().closed[CloseReason::Overload as usize].add(1);
@@ -192,5 +197,8 @@ fn listener_token(index: usize) -> Token {
 const ACCEPTS_PER_ITERATION_MAX: usize = 256;
 /// How long to leave the listeners alone after the kernel ran out of descriptors or memory.
 const ACCEPT_RETRY_MS: u64 = 100;
+/// Slots of a shard kept for API connections, and as many for devices that are being refused: an eighth of a small
+/// table, and no more than this of a large one.
+const SPARE_SLOTS_MAX: u32 = 256;
 /// Sockets over the limit that are heard and told 503; more are reset.
 const REFUSALS_IN_FLIGHT_MAX: u32 = 1_024;

@@ -35,6 +35,7 @@ impl<T: Transport> Shard<T> {
             Command::Stop(reason) => {
                 self.is_stopping = true;
                 self.close_all(|_| true, reason);
+                self.drop_lingering();
             }
         }
     }
@@ -58,6 +59,20 @@ impl<T: Transport> Shard<T> {
             .collect();
         for id in ids {
             self.close(id, reason);
+        }
+    }
+
+    /// Waits no longer for the far ends of closed connections.
+    fn drop_lingering(&mut self) {
+        let is_lingering = |conn: &Conn<T>| matches!(conn.phase, Phase::Closing(_));
+        let ids: Vec<_> = self
+            .arena
+            .iter()
+            .filter(|(_, conn)| is_lingering(conn))
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            self.drop_conn(id);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, ShardId};
 use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
-use crate::mailbox::command::{Command, Delivery, Inspection, Outcome, Replacement};
+use crate::mailbox::command::{Command, Delivery, Inspection, Outcome, Replacement, Ticket};
 use crate::metrics::Ending;
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
@@ -19,18 +19,21 @@ impl<T: Transport> Shard<T> {
     /// Takes a message up for delivery: looks the device up, and delivers or passes it on.
     pub(crate) fn submit(&mut self, mut delivery: Box<Delivery>, deadline_ms: u64) {
         self.cells().submitted.add(1);
-        self.wheel
-            .schedule(deadline_ms, Timer::Waiter(delivery.ticket));
+        self.limit_patience(delivery.ticket, deadline_ms);
         delivery.candidates = self.candidates(&delivery.device_id);
         self.deliver(delivery);
     }
 
     /// Asks after a device.
     pub(crate) fn ask(&mut self, mut inspection: Box<Inspection>, deadline_ms: u64) {
-        self.wheel
-            .schedule(deadline_ms, Timer::Waiter(inspection.ticket));
+        self.limit_patience(inspection.ticket, deadline_ms);
         inspection.candidates = self.candidates(&inspection.device_id);
         self.inspect(inspection);
+    }
+
+    fn limit_patience(&mut self, ticket: Ticket, deadline_ms: u64) {
+        let timer = self.wheel.schedule(deadline_ms, Timer::Waiter(ticket));
+        self.api.waiters.set_timer(ticket, timer);
     }
 
     fn candidates(&self, device_id: &str) -> Candidates {
@@ -273,6 +276,7 @@ impl<T: Transport> Shard<T> {
             Flushed::Empty => self.watch_writes(id, false),
             Flushed::Blocked => {
                 self.watch_writes(id, true);
+                self.answer_queued(id);
                 self.arm(id, now);
             }
             Flushed::Broken => self.close_broken(id),
@@ -336,6 +340,16 @@ impl<T: Transport> Shard<T> {
             if mark.wait == Level::Acked {
                 self.await_ack(id, mark);
             }
+        }
+    }
+
+    /// Tells the senders of messages that have to wait that they are queued, for when their patience ends first.
+    fn answer_queued(&mut self, id: ConnId) {
+        let Some(outbox) = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut()) else {
+            return;
+        };
+        for ticket in outbox.take_untold() {
+            self.answer(ticket, Outcome::Reached(Level::Queued, self.location(id)));
         }
     }
 

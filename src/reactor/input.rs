@@ -83,7 +83,7 @@ impl<T: Transport> Shard<T> {
             Phase::Upgrade(upgrade) if !upgrade.is_upgraded() => self.handle_head(id, bytes, now),
             Phase::Upgrade(_) | Phase::Device(_) => self.handle_frames(id, bytes, now),
             Phase::Api(api) => {
-                api.fill(bytes, now);
+                api.fill(bytes, &self.settings.heads, now);
                 self.api.ready.borrow_mut().push(id);
             }
             Phase::Closing(_) => {}
@@ -136,6 +136,9 @@ impl<T: Transport> Shard<T> {
             Step::Incomplete => {}
             Step::Refused(refusal, response) => {
                 self.cells().refused[refusal as usize].add(1);
+                self.cells()
+                    .auth_failures
+                    .add(u64::from(refusal == Refusal::Unauthorized));
                 self.send(id, &response);
                 self.close(
                     id,

@@ -30,7 +30,12 @@ impl<T: Transport> Shard<T> {
         now: Now,
     ) {
         let generation = self.node.presence.mint(now.wall_ms).0;
-        let (leave, leave_reason) = self.leave_of(authenticated.expires_ms, now);
+        let (leave, leave_reason) = if self.is_draining {
+            // Its handshake was under way when the others were asked to leave.
+            (now.tick(), CloseReason::Drain)
+        } else {
+            self.leave_of(authenticated.expires_ms, now)
+        };
         let device = Device::new(
             authenticated.identity,
             generation,
@@ -159,8 +164,7 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_event(&mut self, id: ConnId, event: &Event<'_>, out: &mut Vec<u8>, now: Now) {
-        let pings_per_second_max =
-            u8::try_from(self.settings.limits.pings_per_second).unwrap_or(u8::MAX);
+        let pings_per_second_max = self.settings.limits.pings_per_second;
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
@@ -176,6 +180,7 @@ impl<T: Transport> Shard<T> {
         self.count_event(event);
         match verdict {
             Verdict::Keep => {}
+            Verdict::Corrected => self.cells().frame_errors.add(1),
             Verdict::Close(reason) => self.close(id, reason),
             Verdict::Acked(message_id) => self.handle_ack(id, message_id),
             Verdict::Refresh(token) => self.refresh(id, &token, out, now),

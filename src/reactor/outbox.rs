@@ -33,6 +33,8 @@ pub(crate) struct Mark {
     pub(crate) wait: Level,
     /// When the message was taken up.
     pub(crate) submitted_us: u64,
+    /// Its sender knows that it waits here.
+    is_told: bool,
     /// The end of its frame, counted from the first byte ever.
     end: u64,
 }
@@ -73,6 +75,7 @@ impl Outbox {
             ticket,
             wait,
             submitted_us,
+            is_told: wait == Level::Queued,
             end,
         });
     }
@@ -102,6 +105,13 @@ impl Outbox {
     /// The next message whose frame the kernel has taken whole.
     pub(crate) fn next_written(&mut self) -> Option<Mark> {
         self.marks.pop_front_if(|mark| mark.end <= self.taken)
+    }
+
+    /// The senders of messages that have to wait, each once.
+    pub(crate) fn take_untold(&mut self) -> Vec<Ticket> {
+        let tell =
+            |mark: &mut Mark| (!std::mem::replace(&mut mark.is_told, true)).then_some(mark.ticket);
+        self.marks.iter_mut().filter_map(tell).collect()
     }
 
     /// Keeps a written message until the device acknowledges it; `false` when too many are kept already.

@@ -35,6 +35,8 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) node: Arc<Node>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) arena: Arena<Conn<T>>,
+    /// Most connections the shard may hold.
+    pub(crate) slots_max: u32,
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) poller: T::Poller,
     /// What other threads have to say.
@@ -66,6 +68,7 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) read_buf: Vec<u8>,
     /// Frames written during one visit, before they have a home.
     pub(crate) scratch: Vec<u8>,
+    #[expect(clippy::vec_box, reason = "a connection takes the box as it is")]
     outbox_pool: Vec<Box<Outbox>>,
 }
 
@@ -92,6 +95,7 @@ impl<T: Transport> Shard<T> {
             id: api.shard,
             settings: node.settings.load_full(),
             arena: Arena::new(slots_max),
+            slots_max,
             wheel: Wheel::new(),
             poller,
             mailbox,
@@ -198,7 +202,9 @@ impl<T: Transport> Shard<T> {
     /// Tells whoever waits.
     pub(crate) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         if ticket.shard == self.id {
-            self.api.waiters.complete(ticket, outcome);
+            if let Some(timer) = self.api.waiters.complete(ticket, outcome) {
+                self.wheel.cancel(timer);
+            }
         } else if let Some(outgoing) = self.outgoing.get_mut(usize::from(ticket.shard.0)) {
             outgoing.stage_completion(Completion::Answer(ticket, outcome));
         }
@@ -310,7 +316,7 @@ impl<T: Transport> Shard<T> {
             self.answer(mark.ticket, Outcome::Offline);
         }
         for mark in unacked {
-            self.answer(mark.ticket, Outcome::Offline);
+            self.answer(mark.ticket, Outcome::Unacked);
         }
     }
 
@@ -348,7 +354,7 @@ impl<T: Transport> Shard<T> {
         if conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0) {
             return;
         }
-        if !closing.awaits_end || conn.flags.is_read_closed {
+        if !closing.awaits_end || conn.flags.is_read_closed || self.is_stopping {
             self.drop_conn(id);
         } else if !std::mem::replace(&mut closing.is_finished, true) {
             conn.stream.finish();

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use crate::base::id::{Location, ShardId};
+use crate::base::wheel::TimerId;
 use crate::mailbox::command::{Outcome, Ticket};
 use crate::wire::api::Level;
 
@@ -30,6 +31,8 @@ struct Waiter {
     progress: Option<(Level, Location)>,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
+    /// Ends the waiter's patience; off the wheel once it is answered.
+    timer: Option<TimerId>,
 }
 
 /// What a waiter is told.
@@ -66,6 +69,7 @@ impl Waiters {
             progress: None,
             outcome: None,
             waker: None,
+            timer: None,
         });
         let waiter = u32::try_from(key).ok()?;
         Some(Waiting {
@@ -78,24 +82,31 @@ impl Waiters {
         })
     }
 
-    /// Delivers an answer. One for a waiter that has left, or was answered before, is dropped.
-    pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome) {
+    /// Notes the timer that ends a waiter's patience.
+    pub(crate) fn set_timer(&self, ticket: Ticket, timer: TimerId) {
+        if let Some(waiter) = self.0.borrow_mut().find(ticket) {
+            waiter.timer = Some(timer);
+        }
+    }
+
+    /// Delivers an answer; one for a waiter that has left, or was answered before, is dropped. Returns the timer that
+    /// is not needed any more.
+    pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome) -> Option<TimerId> {
         let mut table = self.0.borrow_mut();
-        let Some(waiter) = table.find(ticket).filter(|waiter| waiter.outcome.is_none()) else {
-            return;
-        };
+        let waiter = table
+            .find(ticket)
+            .filter(|waiter| waiter.outcome.is_none())?;
         if let Outcome::Reached(level, location) = outcome {
             waiter.progress = Some((level, location));
             if level < waiter.wait {
-                return;
+                return None;
             }
         }
         waiter.outcome = Some(outcome);
-        let waker = waiter.waker.take();
+        let (waker, timer) = (waiter.waker.take(), waiter.timer.take());
         drop(table);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.into_iter().for_each(Waker::wake);
+        timer
     }
 
     /// Whether the ticket's owner still waits.
@@ -138,7 +149,7 @@ impl Waiting {
     }
 
     /// The answer, once it is there.
-    pub(crate) fn poll_answer(&mut self, waker: &Waker) -> Poll<Answer> {
+    pub(crate) fn poll_answer(&self, waker: &Waker) -> Poll<Answer> {
         let mut table = self.waiters.0.borrow_mut();
         // The place is this future's until it is dropped, so it is always found.
         let Some(waiter) = table.find(self.ticket) else {
@@ -160,7 +171,7 @@ impl Waiting {
 impl Future for Waiting {
     type Output = Answer;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         self.poll_answer(cx.waker())
     }
 }
@@ -187,32 +198,32 @@ mod tests {
         },
     };
 
-    fn poll(waiting: &mut Waiting) -> Poll<Answer> {
+    fn poll(waiting: &Waiting) -> Poll<Answer> {
         waiting.poll_answer(Waker::noop())
     }
 
     #[test]
     fn a_lower_level_is_progress_not_an_answer() {
         let waiters = Waiters::new(ShardId(0), 8);
-        let mut waiting = waiters.open(Level::Acked).unwrap();
+        let waiting = waiters.open(Level::Acked).unwrap();
         waiters.complete(waiting.ticket(), Outcome::Reached(Level::Written, HERE));
-        assert!(poll(&mut waiting).is_pending());
+        assert!(poll(&waiting).is_pending());
         waiters.complete(waiting.ticket(), Outcome::Timeout);
         let answer = Answer {
             outcome: Outcome::Timeout,
             progress: Some((Level::Written, HERE)),
         };
-        assert_eq!(poll(&mut waiting), Poll::Ready(answer));
+        assert_eq!(poll(&waiting), Poll::Ready(answer));
     }
 
     #[test]
     fn a_late_answer_does_not_reach_the_places_next_owner() {
         let waiters = Waiters::new(ShardId(0), 1);
         let ticket = waiters.open(Level::Written).unwrap().ticket();
-        let mut next = waiters.open(Level::Written).unwrap();
+        let next = waiters.open(Level::Written).unwrap();
         assert_eq!(next.ticket().waiter, ticket.waiter);
         waiters.complete(ticket, Outcome::Offline);
-        assert!(poll(&mut next).is_pending());
+        assert!(poll(&next).is_pending());
         assert!(
             waiters.open(Level::Written).is_none(),
             "the table has its bound"

@@ -21,8 +21,13 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
 
 /// The answer for an error: its status and body, and the headers that tell the caller what to do about it.
 pub fn error(code: ErrorCode, cause: &str, request_id: &str) -> Response<Bytes> {
+    failed(code, &ErrorBody::new(code, cause, request_id))
+}
+
+/// The answer for an error whose body says more than its cause.
+pub fn failed(code: ErrorCode, body: &ErrorBody) -> Response<Bytes> {
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &ErrorBody::new(code, cause, request_id));
+    let mut response = json(status, body);
     let advice = match code.status() {
         429 | 503 => Some((RETRY_AFTER, "1")),
         401 => Some((WWW_AUTHENTICATE, "Bearer")),

@@ -268,6 +268,12 @@ pub struct ErrorDetail {
     pub retryable: bool,
     /// The request's `X-Request-Id`, or the one the node gave it.
     pub request_id: String,
+    /// With `ack_timeout`: the message, which may still arrive.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message_id: Option<String>,
+    /// With `ack_timeout`: the level it had reached; absent when it had reached none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub level: Option<Level>,
 }
 
 impl ErrorBody {
@@ -279,6 +285,8 @@ impl ErrorBody {
                 message: message.into(),
                 retryable: code.is_retryable(),
                 request_id: request_id.into(),
+                message_id: None,
+                level: None,
             },
         }
     }

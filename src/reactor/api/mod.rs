@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
 
@@ -20,6 +20,9 @@ use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, MessageId, ShardId};
 use crate::base::time::{Now, Tick};
 use crate::config::section;
+use crate::head::guard::Guard;
+use crate::head::request::{self, BadHead};
+use crate::head::response::Response as HeadResponse;
 use crate::mailbox::command::{Delivery, Inspection, Post};
 use crate::net::stream::Transport;
 use crate::reactor::api::pipe::{Pipe, PipeEnd};
@@ -28,6 +31,8 @@ use crate::reactor::conn::Phase;
 use crate::reactor::node::Node;
 use crate::reactor::shard::Shard;
 use crate::reactor::waiter::Waiters;
+use crate::wire::api::ErrorBody;
+use crate::wire::error::ErrorCode;
 
 pub(crate) mod pipe;
 pub(crate) mod service;
@@ -101,6 +106,8 @@ pub(crate) struct ApiConn {
     task: Pin<Box<dyn Future<Output = ()>>>,
     stage: Rc<Cell<Stage>>,
     waker: Option<Arc<TaskWaker>>,
+    guard: Guard,
+    refusal: Option<BadHead>,
     is_finished: bool,
 }
 
@@ -131,6 +138,8 @@ impl ApiConn {
             task: Box::pin(task),
             stage,
             waker: None,
+            guard: Guard::default(),
+            refusal: None,
             is_finished: false,
         }
     }
@@ -153,11 +162,32 @@ impl ApiConn {
         self.pipe.borrow().unread() < Pipe::INPUT_BYTES_MAX
     }
 
-    pub(crate) fn fill(&self, bytes: &[u8], now: Now) {
-        self.pipe.borrow_mut().fill(bytes);
+    /// Takes bytes from the socket; a request that is malformed or ambiguous, and all after it, goes no further.
+    pub(crate) fn fill(&mut self, bytes: &[u8], heads: &request::Limits, now: Now) {
         if let Stage::Idle(_) = self.stage.get() {
             self.stage.set(Stage::Head(now.tick()));
         }
+        let mut pipe = self.pipe.borrow_mut();
+        if pipe.input_ended {
+            return;
+        }
+        if let Err(bad) = self.guard.receive(bytes, heads, pipe.input()) {
+            pipe.input_ended = true;
+            // In a body, the request itself is answered: it did not arrive whole.
+            self.refusal = self.guard.is_in_head().then_some(bad);
+        }
+    }
+
+    /// What the connection is told after the answers that are due, because its last request was refused.
+    fn take_refusal(&mut self, request_id: &str) -> Option<Vec<u8>> {
+        let bad = self.refusal.take()?;
+        let body = ErrorBody::new(ErrorCode::BadRequest, bad.message(), request_id);
+        // A struct of strings always serialises.
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let status = StatusCode::from_u16(bad.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut out = Vec::new();
+        HeadResponse::new(status, &body).encode(&mut out);
+        Some(out)
     }
 
     pub(crate) fn end_input(&self) {
@@ -235,12 +265,18 @@ impl<T: Transport> Shard<T> {
         let is_done = api.poll(id, &context).is_ready();
         let pipe = Rc::clone(&api.pipe);
         let has_room = api.may_read();
+        let api_refusal = is_done
+            .then(|| api.take_refusal(&context.mint().to_string()))
+            .flatten();
         let mut pipe = pipe.borrow_mut();
         if !pipe.output.is_empty() {
             self.send(id, &pipe.output);
             pipe.output.clear();
         }
         if is_done || pipe.output_ended {
+            if let Some(answer) = api_refusal {
+                self.send(id, &answer);
+            }
             self.close(id, CloseReason::PeerClosed);
         } else {
             self.arm(id, now);

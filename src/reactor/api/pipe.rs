@@ -35,9 +35,9 @@ impl Pipe {
         self.input.len() - self.read
     }
 
-    /// Takes bytes from the socket.
-    pub(crate) fn fill(&mut self, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
+    /// Where bytes for hyper are to be appended.
+    pub(crate) fn input(&mut self) -> &mut Vec<u8> {
+        &mut self.input
     }
 
     fn read(&mut self, buf: &mut ReadBufCursor<'_>) -> Poll<io::Result<()>> {

@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 
 use crate::base::id::{ConnectionId, Location, is_valid_id};
@@ -20,9 +20,8 @@ use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::pipe::PipeEnd;
 use crate::reactor::api::{ApiContext, RemoteBody, Stage, Submission};
 use crate::reactor::sweep::millis;
-use crate::reactor::waiter::Answer;
 use crate::wire::answer::{self, REQUEST_ID};
-use crate::wire::api::{Level, SendRequest, SendResult};
+use crate::wire::api::{ErrorBody, Level, SendRequest, SendResult};
 use crate::wire::error::ErrorCode;
 
 type ApiBody = Either<Full<Bytes>, RemoteBody>;
@@ -64,7 +63,15 @@ async fn answer(
     let request_id = request_id(context, &mut parts);
     let result = match Call::of(&parts.method, parts.uri.path()) {
         Ok(Call::Send(device_id)) => {
-            send(context, stage, &parts, device_id.into_owned(), body).await
+            send(
+                context,
+                stage,
+                &parts,
+                device_id.into_owned(),
+                body,
+                &request_id,
+            )
+            .await
         }
         Ok(Call::Inspect(device_id)) => inspect(context, stage, &parts, &device_id).await,
         Ok(Call::Other) => return hand_over(context, stage, parts, body, &request_id).await,
@@ -82,8 +89,9 @@ async fn send(
     parts: &Parts,
     device_id: String,
     body: Incoming,
+    request_id: &str,
 ) -> Result<Response<ApiBody>, Refused> {
-    let settings = context.node.settings.load();
+    let settings = context.node.settings.load_full();
     let service = authorize(context, parts, ApiRole::Send)?;
     let body = collect(body, settings.api.body_bytes_max.as_usize()).await?;
     stage.set(Stage::Answering);
@@ -125,7 +133,16 @@ async fn send(
         .push(Submission::Send(delivery, now.ms() + timeout_ms));
     let reply = waiting.await;
     let latency_ms = context.now.get().us.saturating_sub(now.us) / 1_000;
-    let (level, location) = reached(reply, &message_id.to_string())?;
+    let progress = reply.progress.map(|(level, _)| level);
+    let (level, location) = match reached(reply.outcome) {
+        Err((code @ ErrorCode::AckTimeout, cause)) => {
+            let mut body = ErrorBody::new(code, cause, request_id);
+            body.error.message_id = Some(message_id.to_string());
+            body.error.level = progress;
+            return Ok(answer::failed(code, &body).map(|bytes| Either::Left(Full::new(bytes))));
+        }
+        reached => reached?,
+    };
     let result = SendResult {
         message_id: message_id.to_string(),
         result: level,
@@ -165,7 +182,13 @@ async fn inspect(
     match waiting.await.outcome {
         Outcome::Found(info) => Ok(local(answer::json(StatusCode::OK, &info))),
         Outcome::Offline => Err(OFFLINE),
-        _ => Err(BUSY),
+        Outcome::Busy
+        | Outcome::Timeout
+        | Outcome::Reached(..)
+        | Outcome::Gone
+        | Outcome::Unacked
+        | Outcome::SlowConsumer
+        | Outcome::AckUnsupported => Err(BUSY),
     }
 }
 
@@ -196,8 +219,8 @@ async fn hand_over(
 }
 
 /// The level a message reached and where, or the error that says why it did not: the one place that decides.
-fn reached(answer: Answer, message_id: &str) -> Result<(Level, Location), Refused> {
-    match answer.outcome {
+fn reached(outcome: Outcome) -> Result<(Level, Location), Refused> {
+    match outcome {
         Outcome::Reached(level, location) => Ok((level, location)),
         Outcome::Offline => Err(OFFLINE),
         Outcome::Gone => Err((
@@ -212,13 +235,14 @@ fn reached(answer: Answer, message_id: &str) -> Result<(Level, Location), Refuse
             ErrorCode::AckUnsupported,
             "a raw line cannot acknowledge; use wait=written".into(),
         )),
-        Outcome::Timeout => {
-            let so_far = answer.progress.map_or("none", |(level, _)| level.word());
-            let cause = format!(
-                "message {message_id} did not reach the level in time; reached so far: {so_far}"
-            );
-            Err((ErrorCode::AckTimeout, cause.into()))
-        }
+        Outcome::Timeout => Err((
+            ErrorCode::AckTimeout,
+            "the level was not reached in time; it may be yet".into(),
+        )),
+        Outcome::Unacked => Err((
+            ErrorCode::AckTimeout,
+            "the line ended before the device acknowledged the message".into(),
+        )),
         Outcome::Busy | Outcome::Found(_) => Err(BUSY),
     }
 }
@@ -241,12 +265,13 @@ fn authorize(
 }
 
 async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
+    // What is announced to be too long is not waited for.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large(bytes_max));
+    }
     match Limited::new(body, bytes_max).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let cause = format!("the body is over api.body_bytes_max ({bytes_max} bytes)");
-            Err((ErrorCode::PayloadTooLarge, cause.into()))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
         Err(error) => Err((
             ErrorCode::InvalidBody,
             format!("the body did not arrive whole: {error}").into(),
@@ -254,12 +279,19 @@ async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
     }
 }
 
+fn too_large(bytes_max: usize) -> Refused {
+    let cause = format!("the body is over api.body_bytes_max ({bytes_max} bytes)");
+    (ErrorCode::PayloadTooLarge, cause.into())
+}
+
 /// Where a message is bound to; a connection of another run or node is as gone as one that closed.
 fn bound_location(context: &ApiContext, text: &str) -> Result<Location, Refused> {
-    let id = ConnectionId::parse(text).ok_or((
-        ErrorCode::BadRequest,
-        Cow::from("connection_id is not one of ours"),
-    ))?;
+    let id = ConnectionId::parse(text).ok_or_else(|| {
+        (
+            ErrorCode::BadRequest,
+            Cow::from("connection_id is not one of ours"),
+        )
+    })?;
     if id.epoch == context.node.epoch {
         return Ok(id.location);
     }

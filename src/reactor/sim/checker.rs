@@ -71,6 +71,7 @@ impl Checker {
             ),
             Outcome::Found(_) => panic!("message {number} was answered with a device"),
             Outcome::Offline
+            | Outcome::Unacked
             | Outcome::Gone
             | Outcome::SlowConsumer
             | Outcome::AckUnsupported

@@ -122,7 +122,7 @@ impl Transport for NodeEnd {
                     Io::Blocked
                 } {
                     Io::Ready(more) => Io::Ready(n + more),
-                    _ => Io::Ready(n),
+                    Io::Blocked | Io::Closed | Io::Failed(_) => Io::Ready(n),
                 }
             }
             Some(_) => Io::Blocked,
