@@ -178,7 +178,12 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     /// The first phases of an iteration: budgets, and what other threads have said, which feeds the rest.
     pub(crate) fn begin_iteration(&mut self, now: Now) {
         self.api.now.set(now);
-        self.handshakes_left = HANDSHAKES_PER_ITERATION_MAX;
+        let takes_tokens = self.settings.authenticator.takes_tokens();
+        self.handshakes_left = if takes_tokens {
+            VERIFICATIONS_PER_ITERATION_MAX
+        } else {
+            HANDSHAKES_PER_ITERATION_MAX
+        };
         self.cells().iterations.add(1);
         self.receive_commands(now);
     }
@@ -188,6 +193,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         self.continue_unread(now);
         self.poll_api_tasks(now);
         self.sweep(now);
+        self.rehome();
         self.expire_timers(now);
         self.flush_dirty(now);
         self.settle(now);
@@ -237,7 +243,8 @@ impl<T: crate::net::stream::Transport> Shard<T> {
 
     /// Whether another iteration has something to do at once.
     pub(crate) fn has_work(&self) -> bool {
-        !self.unread.is_empty() || !self.dirty.is_empty() || !self.closing.is_empty()
+        let is_rehoming = self.node.presence.is_rehoming(self.id);
+        is_rehoming || !self.unread.is_empty() || !self.dirty.is_empty() || !self.closing.is_empty()
     }
 
     /// Hands the other shards what was staged for them: one lock and at most one wake each.
@@ -291,4 +298,6 @@ const EVENTS_PER_ITERATION_MAX: usize = 1_024;
 const COMMANDS_PER_ITERATION_MAX: usize = 4_096;
 /// Credentials verified per iteration. One EdDSA signature costs some 120 µs (`benches/auth.rs`), so a storm of them
 /// holds established lines up for two milliseconds at most.
-const HANDSHAKES_PER_ITERATION_MAX: u32 = 16;
+const VERIFICATIONS_PER_ITERATION_MAX: u32 = 16;
+/// Handshakes per iteration when devices name themselves, some 10 µs each.
+const HANDSHAKES_PER_ITERATION_MAX: u32 = 256;

@@ -57,7 +57,6 @@ impl<T: Transport> Shard<T> {
             self.handle_due(id, now);
         }
         self.sweep.found = found;
-        self.rehome();
     }
 
     fn handle_due(&mut self, id: ConnId, now: Now) {
@@ -158,11 +157,10 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Moves this shard's presence words to where they belong after the table has grown, some at a time.
-    fn rehome(&mut self) {
+    pub(crate) fn rehome(&mut self) {
         let node = std::sync::Arc::clone(&self.node);
         let presence = &node.presence;
         if !presence.is_rehoming(self.id) {
-            self.sweep.rehomed = 0;
             return;
         }
         let from = self.sweep.rehomed;
@@ -189,14 +187,16 @@ impl<T: Transport> Shard<T> {
         self.sweep.rehomed = end;
         if end == self.arena.slots() {
             presence.finish_rehome(self.id);
+            // The table may have grown again by the next look.
+            self.sweep.rehomed = 0;
         }
     }
 }
 
 /// In how many slices a full pass is cut: one per tick, a pass per second.
 const SLICES: u32 = 10;
-/// Slots looked at per tick while presence grows: about a millisecond's work.
-const REHOMED_SLOTS_MAX: u32 = 16_384;
+/// Slots looked at per iteration while presence grows: some 0.3 ms of work.
+const REHOMED_SLOTS_MAX: u32 = 4_096;
 /// A ping without payload.
 const PING_FRAME: &[u8] = &[0x89, 0x00];
 

@@ -402,8 +402,9 @@ const CHANGE: u64 = 1 << 32;
 /// The table grows when more than 5 of 8 words are taken. Just below, one word in 300,000 lies beyond 6 buckets.
 const CROWDED: (u64, u64) = (5, 8);
 
-/// The buckets a table starts with, as a power of two: 8 KB.
-const K_FIRST: u32 = 7;
+/// The buckets a table starts with, as a power of two: 64 KB. A shard that sleeps rehomes within a tick of 100 ms, so
+/// the next doubling must be further away than the lines a storm brings in that time (25,000 a second).
+const K_FIRST: u32 = 10;
 
 /// The furthest a word may be from its home, in buckets.
 const REACH_MAX: u32 = 64;

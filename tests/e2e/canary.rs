@@ -1,7 +1,9 @@
 //! The healthy line beside the one that misbehaves: it must go on getting its messages, and the node's gauges must
 //! come back to where they were.
 
-use crate::deadline::eventually;
+use std::time::Duration;
+
+use crate::deadline::{Deadline, PATIENCE, eventually, pause};
 use crate::device::Device;
 use crate::node::Node;
 
@@ -29,7 +31,14 @@ impl<'n> Canary<'n> {
             songs: 0,
         };
         canary.sing();
-        canary.before = gauges(node);
+        // Its own message may still be on its way out of the books.
+        canary.before = eventually("a quiet node", || {
+            let gauges = gauges(node);
+            gauges[1..]
+                .iter()
+                .all(|&value| value == 0.0)
+                .then_some(gauges)
+        });
         canary
     }
 
@@ -54,14 +63,19 @@ impl<'n> Canary<'n> {
     #[track_caller]
     pub(crate) fn survives(&mut self) {
         self.sing();
-        let mut last = Vec::new();
-        let before = &self.before;
-        let node = self.node;
-        let what = format!("gauges {GAUGES:?} back at {before:?}");
-        eventually(&what, || {
-            last = gauges(node);
-            (last == *before).then_some(())
-        });
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let now = gauges(self.node);
+            if now == self.before {
+                return;
+            }
+            let before = &self.before;
+            assert!(
+                !deadline.has_passed(),
+                "{GAUGES:?} are {now:?}, were {before:?}"
+            );
+            pause(Duration::from_millis(10));
+        }
     }
 }
 

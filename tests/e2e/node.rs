@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::deadline::{PATIENCE, eventually};
+use crate::deadline::{Deadline, PATIENCE, eventually, pause};
 use crate::http::{Answer, Http};
 
 /// What a node is started with.
@@ -247,12 +248,20 @@ impl Node {
     }
 
     /// Waits until a metric has a value.
+    #[track_caller]
     pub(crate) fn await_metric(&self, name: &str, label: &str, wanted: f64) {
-        let mut last = f64::NAN;
-        eventually(&format!("{name} {label} = {wanted}"), || {
-            last = self.metric(name, label);
-            (last == wanted).then_some(())
-        });
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let value = self.metric(name, label);
+            if value == wanted {
+                return;
+            }
+            assert!(
+                !deadline.has_passed(),
+                "{name} {label}: {value}, not {wanted}"
+            );
+            pause(Duration::from_millis(10));
+        }
     }
 
     /// Resident memory in bytes, from the kernel.

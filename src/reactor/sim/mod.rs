@@ -26,6 +26,11 @@ fn sim_every_seed_keeps_the_promises() {
 }
 
 #[test]
+fn sim_a_crowd_is_found_while_presence_grows() {
+    World::new(1).crowd(15_000);
+}
+
+#[test]
 fn sim_the_same_seed_is_the_same_life() {
     let trace = |seed| World::new(seed).live();
     assert_eq!(trace(7), trace(7));

@@ -76,7 +76,7 @@ impl World {
         let node = Arc::new(Node {
             id: "sim".into(),
             epoch: NodeEpoch { node: 1, boot: 2 },
-            presence: Presence::new(1_024, SHARDS),
+            presence: Presence::new(20_000, SHARDS),
             settings: ArcSwap::from_pointee(settings),
             cells: node_cells(usize::from(SHARDS)),
             sockets: AtomicU32::new(0),
@@ -125,9 +125,31 @@ impl World {
         )
     }
 
+    /// Many devices come at once, so that presence grows again before every shard has noticed that it grew: all are
+    /// found, before and after.
+    pub(super) fn crowd(mut self, devices: usize) {
+        for device in 0..devices {
+            self.connect(device);
+            if device % 250 == 0 {
+                self.step(1);
+            }
+        }
+        for _ in 0..20 {
+            self.step(50);
+            self.check_one_holder();
+        }
+        assert_eq!(
+            total(&self.node.cells, |cells| &cells.lines),
+            devices as u64
+        );
+    }
+
     fn mishap(&mut self) {
         match self.random.random_range(0..100) {
-            0..12 => self.connect(),
+            0..12 => {
+                let device = self.random.random_range(0..DEVICES);
+                self.connect(device);
+            }
             12..60 => self.submit(),
             60..66 => self.with_line(|line, _, _| line.wire.borrow_mut().cut()),
             66..72 => self.with_line(|line, now, late| {
@@ -173,8 +195,7 @@ impl World {
         }
     }
 
-    fn connect(&mut self) {
-        let device = self.random.random_range(0..DEVICES);
+    fn connect(&mut self, device: usize) {
         let shard = self.random.random_range(0..usize::from(SHARDS));
         let wire = Wire::new(self.random.random_range(600..4_000));
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(None, self.now)));
@@ -443,7 +464,7 @@ fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Sha
         mailbox,
         outgoing,
         context,
-        1_024,
+        8_192,
         u64::from(id.0),
     )
 }
