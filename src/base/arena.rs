@@ -11,7 +11,7 @@ use super::time::Tick;
 
 /// Values addressed by generational ids, with the two moments of each at which the owner must look at it.
 ///
-/// Memory grows by pages of [`PAGE_SLOTS`] that never move, so growing copies no value. Freed slots are reused
+/// Memory grows by pages of `PAGE_SLOTS` that never move, so growing copies no value. Freed slots are reused
 /// oldest first: an id that went stale keeps missing for as long as the table can make it.
 pub struct Arena<T> {
     pages: Vec<Box<Page<T>>>,

@@ -158,6 +158,22 @@ mod tests {
     }
 
     #[test]
+    fn the_page_for_device_teams_lists_every_reason() {
+        let row = |line: &'static str| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            let code: u16 = cells.next()?.parse().ok()?;
+            let word = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+            Some((code, word, cells.next()? == "yes"))
+        };
+        let page = include_str!("../../docs/protocol.md");
+        let mut listed: Vec<_> = page.lines().filter_map(row).collect();
+        let mut expected = CloseReason::ALL.map(|r| (r.code(), r.word(), r.reconnects()));
+        listed.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
     fn words_are_short_snake_case_and_unique() {
         let mut words: Vec<_> = CloseReason::ALL.iter().map(|r| r.word()).collect();
         assert!(

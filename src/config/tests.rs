@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Config;
 use super::error::ConfigErrors;
 use super::name;
-use super::section::{LogFormat, LogLevel};
+use super::section::{Key, LogFormat, LogLevel};
 use super::source::{Loaded, Sources};
 
 struct Given {
@@ -200,4 +200,42 @@ fn a_tree_that_may_not_be_started_is_not_loaded() {
           add [[api.keys]] with name, key_file and roles"
         ]
     );
+}
+
+/// A key's row in `docs/configuration.md`: its default, and its documentation up to the example.
+fn row(section: &str, key: &Key, default: Option<&toml::Value>) -> String {
+    let about = key.about.iter().map(|line| line.trim());
+    let about: Vec<_> = about.take_while(|line| !line.starts_with("[[")).collect();
+    let default = default.map_or_else(|| "unset".into(), |value| format!("`{value}`"));
+    format!(
+        "| `{section}.{}` | {default} | {} |",
+        key.name,
+        about.join(" ")
+    )
+}
+
+#[test]
+fn the_page_for_operators_has_every_key_with_its_default() {
+    let page = include_str!("../../docs/configuration.md");
+    let defaults = Config::default().to_table();
+    for section in Config::SECTIONS {
+        assert!(page.contains(&format!("### `[{}]`", section.name)));
+        let about: Vec<_> = section.about.iter().map(|line| line.trim()).collect();
+        assert!(page.contains(&about.join(" ")), "{about:?}");
+        for key in section.keys {
+            let row = row(section.name, key, defaults[section.name].get(key.name));
+            assert!(
+                page.contains(&row),
+                "docs/configuration.md lacks this row:\n{row}"
+            );
+        }
+    }
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.contains('.'));
+    let is_key = |line: &&str| {
+        name::all().any(|(section, key)| line.starts_with(&format!("| `{section}.{key}` ")))
+    };
+    let unknown: Vec<_> = rows.filter(|line| !is_key(line)).collect();
+    assert!(unknown.is_empty(), "no such keys: {unknown:#?}");
 }

@@ -1,7 +1,7 @@
 //! Layer 6: the composition root. The only place that knows every part and puts them together.
 //!
-//! Starts the reactors in the one order that split descriptor tables allow ([`engine`]), opens the control plane beside
-//! them, announces the node, then waits for signals ([`lifecycle`]).
+//! Starts the reactors in the one order that split descriptor tables allow (`engine`), opens the control plane beside
+//! them, announces the node, then waits for signals (`lifecycle`).
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Connections of back ends: HTTP by hyper, polled by the reactor itself.
 //!
 //! A thread change per message would cost more than everything else in it, so the hot calls are answered on the
-//! reactor that read them. hyper sees two buffers ([`pipe`]), a task is polled when its connection has something new
-//! or its waker says so ([`task`]), and what it asks of the shard goes through [`ApiContext`]. Every other route is
+//! reactor that read them. hyper sees two buffers (`pipe`), a task is polled when its connection has something new
+//! or its waker says so (`task`), and what it asks of the shard goes through `ApiContext`. Every other route is
 //! handed to the control plane by the [`Fallback`].
 
 use std::cell::{Cell, RefCell};
