@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut flags = loopback.to_vec();
     if let Some(bytes) = echo.message_bytes_max {
         // Autobahn sends whole messages of this size in 64-byte fragments, and reads them back when it likes.
-        let (outbox_bytes, fragments) = (u64::from(bytes) * 4, u16::MAX);
+        let (outbox_bytes, fragments) = (u64::from(bytes) * 4, u32::MAX);
         flags.push(format!("limits.message_bytes_max={bytes}"));
         flags.push(format!("limits.outbox_bytes_max={outbox_bytes}"));
         flags.push(format!("limits.fragments_max={fragments}"));

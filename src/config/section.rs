@@ -201,7 +201,7 @@ section! {
         /// Longest message from a device, and longest payload to one.
         message_bytes_max: Size = Size::kib(64),
         /// Frames of one message.
-        fragments_max: u16 = 64,
+        fragments_max: u32 = 64,
         /// From the first to the last byte of a message.
         #[serde(with = "humantime_serde")]
         message_timeout: Duration = secs(10),

@@ -50,7 +50,7 @@ impl Settings {
         Ok(Self {
             frames: frame::Limits {
                 message_bytes_max: limits.message_bytes_max.as_usize(),
-                fragments_max: limits.fragments_max.into(),
+                fragments_max: limits.fragments_max,
             },
             lifetime: config.lifetime.clone(),
             drain: config.drain.clone(),

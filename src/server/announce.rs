@@ -11,8 +11,19 @@ use crate::config::section::AuthMode;
 use crate::net::fdtable::FdTable;
 use crate::server::engine::Engine;
 
-/// Prints the announcement; `json` makes it one line for programs.
-pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, json: bool) {
+/// Who reads the announcement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// A person at a terminal, who wants to know what to try next.
+    People,
+    /// A program: one line of JSON.
+    Programs,
+    /// A conformance test: `ready` and the devices' address.
+    Conformance,
+}
+
+/// Prints the announcement.
+pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, audience: Audience) {
     let bound = engine.bound;
     if engine.table == FdTable::Shared {
         tracing::warn!(
@@ -22,7 +33,11 @@ pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, json: 
     if let Some(advice) = engine.capacity.advice() {
         tracing::warn!("{advice}");
     }
-    if json {
+    if audience == Audience::Conformance {
+        println!("ready {}", bound.devices);
+        return;
+    }
+    if audience == Audience::Programs {
         let ready = serde_json::json!({
             "event": "ready",
             "node_id": config.node.id(),

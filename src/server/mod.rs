@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::source::Sources;
 use crate::error::StartError;
 use crate::reactor::settings::Settings;
+use crate::server::announce::Audience;
 
 mod announce;
 mod capacity;
@@ -23,7 +24,12 @@ mod log;
 /// When it cannot start: a key file, a port, a limit of the host.
 pub fn run(config: Config, sources: Sources, json: bool) -> Result<(), StartError> {
     let settings = Settings::load(&config)?;
-    serve(&config, settings, sources, json)
+    let audience = if json {
+        Audience::Programs
+    } else {
+        Audience::People
+    };
+    serve(&config, settings, sources, audience)
 }
 
 /// Serves lines that echo what they receive, over the production stack: what conformance tests talk to.
@@ -36,14 +42,14 @@ pub fn run_echo(config: Config) -> Result<(), StartError> {
         is_echo: true,
         ..Settings::load(&config)?
     };
-    serve(&config, settings, Sources::default(), true)
+    serve(&config, settings, Sources::default(), Audience::Conformance)
 }
 
 fn serve(
     config: &Config,
     settings: Settings,
     sources: Sources,
-    json: bool,
+    audience: Audience,
 ) -> Result<(), StartError> {
     let _log = log::start(&config.log);
     crate::net::fdtable::raise_descriptors_max();
@@ -58,7 +64,7 @@ fn serve(
     ));
     let engine = prepared.start(config, &control)?;
     let ops = runtime.block_on(crate::ops::listen(config, &control.node))?;
-    announce::announce(config, &engine, ops, json);
+    announce::announce(config, &engine, ops, audience);
     runtime.block_on(lifecycle::wait(signals, &control, &sources));
     engine.stop();
     Ok(())

@@ -86,7 +86,7 @@ impl Run {
             .context("the echo application did not say where it is")?;
         let specification = json!({
             "outdir": directory,
-            "servers": [{ "agent": AGENT, "url": format!("ws://{address}") }],
+            "servers": [{ "agent": AGENT, "url": format!("ws://{address}/ws?device_id=autobahn") }],
             "cases": self.cases,
             "exclude-cases": self.exclude_cases,
             "exclude-agent-cases": {},
