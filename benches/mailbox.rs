@@ -32,7 +32,7 @@ fn benches(c: &mut Criterion) {
             b.iter(|| through_mailbox(batch))
         });
     }
-    group.bench_function("crossbeam_channel/1", |b| b.iter(through_channel));
+    group.bench_function("crossbeam_channel/1", |b| b.iter(through_crossbeam));
     group.bench_function("array_queue/1", |b| b.iter(through_array_queue));
     group.finish();
 }
@@ -60,7 +60,7 @@ fn through_mailbox(batch: u64) {
     });
 }
 
-fn through_channel() {
+fn through_crossbeam() {
     let (sender, receiver) = channel::bounded::<Command>(COMMANDS_MAX);
     thread::scope(|scope| {
         scope.spawn(move || (0..COMMANDS).all(|i| sender.send([i; 3]).is_ok()));

@@ -31,8 +31,6 @@ pub(super) struct Send {
 enum Level {
     /// It waits for the device's line.
     Queued,
-    /// It is kept for the device.
-    Stored,
     /// The last byte went to the device.
     Written,
     /// The device acknowledged it.
@@ -70,7 +68,6 @@ impl Send {
     fn query(&self) -> String {
         let level = match self.wait {
             Level::Queued => "queued",
-            Level::Stored => "stored",
             Level::Written => "written",
             Level::Acked => "acked",
         };

@@ -29,7 +29,7 @@ pub struct LineOptions {
     pub raw: bool,
 }
 
-/// An open line. Pings are answered while it is read.
+/// An open line. While it is read, pings are answered, and messages that ask for it are acknowledged.
 #[derive(Debug)]
 pub struct Line {
     socket: WebSocket<TcpStream>,
@@ -117,12 +117,17 @@ impl Line {
         &self.place
     }
 
-    fn handle_text(&self, text: &str) -> Result<LineEvent, ClientError> {
+    fn handle_text(&mut self, text: &str) -> Result<LineEvent, ClientError> {
         let frame: Option<Value> = serde_json::from_str(text).ok();
         let is_frame = |frame: &Value| frame["type"].is_string();
         let Some(frame) = frame.filter(is_frame) else {
             return Ok(LineEvent::Payload(text.as_bytes().to_vec()));
         };
+        if frame["ack"] == true {
+            let ack = serde_json::json!({"type": "ack", "message_id": frame["message_id"]});
+            // A line that broke meanwhile says so at the next read.
+            self.socket.send(Message::text(ack.to_string())).ok();
+        }
         if let Some(ping_ms) = frame["ping_ms"].as_u64() {
             self.set_read_timeout(
                 Duration::from_millis(ping_ms.saturating_mul(2)).max(HANDSHAKE_TIMEOUT),

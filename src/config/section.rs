@@ -194,10 +194,8 @@ section! {
         /// From accepting a connection to an authenticated device, however its bytes trickle.
         #[serde(with = "humantime_serde")]
         handshake_timeout: Duration = secs(10),
-        /// Longest head of an upgrade request.
+        /// Longest head of a request; it may have 64 header fields.
         head_bytes_max: Size = Size::kib(8),
-        /// Header fields in it.
-        head_fields_max: u16 = 64,
         /// Longest message from a device, and longest payload to one.
         message_bytes_max: Size = Size::kib(64),
         /// Frames of one message.
@@ -212,7 +210,7 @@ section! {
         outbox_stall_timeout: Duration = secs(10),
         /// Commands that may wait for one reactor; beyond it senders are told `overloaded`.
         mailbox_commands_max: u32 = 4_096,
-        /// WebSocket pings a device may send in one second, 255 at most; more end its line.
+        /// Pings and token refreshes a device may send in one second, 1 to 254; more end its line.
         pings_per_second: u8 = 20,
     }
 }

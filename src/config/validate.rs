@@ -122,7 +122,6 @@ impl Config {
                 limits.handshake_timeout.is_zero(),
             ),
             ("limits.head_bytes_max", is_empty(limits.head_bytes_max)),
-            ("limits.head_fields_max", limits.head_fields_max == 0),
             (
                 "limits.message_bytes_max",
                 is_empty(limits.message_bytes_max),
@@ -138,7 +137,10 @@ impl Config {
                 "limits.mailbox_commands_max",
                 limits.mailbox_commands_max == 0,
             ),
-            ("limits.pings_per_second", limits.pings_per_second == 0),
+            (
+                "limits.pings_per_second",
+                !(1..u8::MAX).contains(&limits.pings_per_second),
+            ),
             ("lifetime.age_max", lifetime.age_max.is_zero()),
             ("lifetime.goaway_grace", lifetime.goaway_grace.is_zero()),
             ("lifetime.close_timeout", lifetime.close_timeout.is_zero()),

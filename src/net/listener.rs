@@ -7,6 +7,9 @@ use std::time::Duration;
 use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// A listening socket, as a poll watches it.
+pub type Listener = TcpListener;
+
 /// What a listening socket is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerOptions {
@@ -23,7 +26,7 @@ pub struct ListenerOptions {
 ///
 /// # Errors
 /// Whatever `socket`, `setsockopt`, `bind` or `listen` say.
-pub fn bind(addr: SocketAddr, options: ListenerOptions) -> io::Result<TcpListener> {
+pub fn bind(addr: SocketAddr, options: ListenerOptions) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         // `[::]` takes IPv4 as well, as its users expect.

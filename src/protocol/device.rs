@@ -95,7 +95,7 @@ impl Device {
     ) -> Verdict<'a> {
         self.is_pong_awaited = false;
         match event {
-            Event::Text(text) => self.handle_text(text, out),
+            Event::Text(text) => self.handle_text(text, pings_per_second_max, now, out),
             Event::Binary(bytes) => self.handle_binary(bytes, out),
             Event::Ping(payload) => {
                 if !self.pings.admits(pings_per_second_max, now.tick()) {
@@ -116,10 +116,27 @@ impl Device {
         }
     }
 
-    fn handle_text<'a>(&mut self, text: &'a str, out: &mut Vec<u8>) -> Verdict<'a> {
+    fn handle_text<'a>(
+        &mut self,
+        text: &'a str,
+        pings_per_second_max: u8,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Verdict<'a> {
         self.received = self.received.saturating_add(1);
         match self.dialect {
-            Dialect::Json => handle_frame(text, out),
+            Dialect::Json => {
+                let frame = DeviceFrame::decode(text);
+                // What costs more than it says is bounded with the pings: a refresh verifies a signature.
+                let is_costly = matches!(
+                    frame,
+                    Ok(DeviceFrame::Ping { .. } | DeviceFrame::Refresh { .. })
+                );
+                if is_costly && !self.pings.admits(pings_per_second_max, now.tick()) {
+                    return Verdict::Close(CloseReason::PolicyViolation);
+                }
+                handle_frame(frame, out)
+            }
             Dialect::Raw => Verdict::Close(CloseReason::UnsupportedData),
             Dialect::Echo => {
                 encoder::encode(Opcode::Text, text.as_bytes(), out);
@@ -140,8 +157,8 @@ impl Device {
     }
 }
 
-fn handle_frame<'a>(text: &'a str, out: &mut Vec<u8>) -> Verdict<'a> {
-    let (id, code, cause) = match DeviceFrame::decode(text) {
+fn handle_frame<'a>(frame: Result<DeviceFrame<'a>, FrameError>, out: &mut Vec<u8>) -> Verdict<'a> {
+    let (id, code, cause) = match frame {
         Ok(DeviceFrame::Ping { id }) => {
             let mut pong = Vec::new();
             encode_pong(id, &mut pong);

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 
 use crate::base::time::Now;
 use crate::mailbox::command::{Mailbox, Post};
-use crate::reactor::acceptor::Acceptor;
+use crate::net::listener::Listener;
+use crate::reactor::acceptor::{Acceptor, Port};
 use crate::reactor::api::{ApiContext, Fallback};
 use crate::reactor::node::Node;
 use crate::reactor::shard::{Shard, conn_id};
 
-pub(crate) mod acceptor;
+pub mod acceptor;
 pub mod api;
 pub(crate) mod close_log;
 pub(crate) mod command;
@@ -45,16 +46,39 @@ pub struct Reactor {
     acceptor: Acceptor,
 }
 
-/// What a reactor is made of. The poll and the wakers exist before any reactor splits its descriptor table off, so
-/// that their numbers mean the same in all of them.
+/// What must exist before any reactor splits its descriptor table off, so that its numbers mean the same in all of
+/// them: where readiness comes from, and the mailbox whose waker ends the poll's sleep.
+#[derive(Debug)]
+pub struct Seed {
+    poll: Poll,
+    mailbox: Mailbox,
+}
+
+impl Seed {
+    /// Makes the poll and the mailbox of one reactor.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor left.
+    pub fn new(commands_max: u32) -> std::io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let mailbox = Mailbox::new(commands_max as usize, waker);
+        Ok(Self { poll, mailbox })
+    }
+
+    /// A way to the reactor.
+    pub fn post(&self) -> Post {
+        self.mailbox.post()
+    }
+}
+
+/// What a reactor is made of.
 #[derive(Debug)]
 pub struct Parts {
     /// The shard's number.
     pub shard: crate::base::id::ShardId,
-    /// Where readiness comes from.
-    pub poll: Poll,
-    /// What other threads say.
-    pub mailbox: Mailbox,
+    /// What was made before the descriptor tables were split.
+    pub seed: Seed,
     /// Ways to every shard, this one included, in order.
     pub posts: Vec<Post>,
     /// What all reactors share.
@@ -67,11 +91,17 @@ pub struct Parts {
 
 impl Reactor {
     /// Assembles a reactor on the thread that will run it.
-    pub fn new(parts: Parts, acceptor: Acceptor, fallback: Fallback) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the kernel refuses to watch a listener.
+    pub fn new(
+        parts: Parts,
+        listeners: Vec<(Port, Listener)>,
+        fallback: Fallback,
+    ) -> std::io::Result<Self> {
         let Parts {
             shard: id,
-            poll,
-            mailbox,
+            seed: Seed { poll, mailbox },
             posts,
             node,
             started,
@@ -81,6 +111,7 @@ impl Reactor {
         let own_post = posts[usize::from(id.0)].clone();
         let outgoing = posts.iter().map(Post::batch).collect();
         let context = ApiContext::new(id, Arc::clone(&node), own_post, fallback);
+        let acceptor = Acceptor::new(listeners, poll.registry())?;
         let registry = poll.registry().try_clone()?;
         let shard = Shard::new(
             node,
@@ -291,7 +322,7 @@ impl Clock {
 }
 
 /// The waker's token; connections and listeners have others.
-pub const WAKER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX);
 /// Events taken from one `poll`.
 const EVENTS_PER_ITERATION_MAX: usize = 1_024;
 /// Commands carried out per iteration; the rest stay in the mailbox.

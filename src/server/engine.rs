@@ -4,7 +4,6 @@
 //! before the first does, so that their numbers mean the same everywhere; sockets are opened after the last has, so
 //! that no table holds a stray copy that keeps a listener or a device alive.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
@@ -12,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use mio::{Poll, Waker};
 use sha2::{Digest, Sha256};
 
 use crate::api::ControlPlane;
@@ -20,14 +18,14 @@ use crate::base::close::CloseReason;
 use crate::base::id::{NodeEpoch, ShardId};
 use crate::config::Config;
 use crate::error::StartError;
-use crate::mailbox::command::{Command, Mailbox, Post};
+use crate::mailbox::command::{Command, Post};
 use crate::metrics::node_cells;
 use crate::net::fdtable::FdTable;
-use crate::net::listener::{self, ListenerOptions};
-use crate::reactor::acceptor::{Acceptor, Port};
+use crate::net::listener::{self, Listener, ListenerOptions};
+use crate::reactor::acceptor::Port;
 use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
-use crate::reactor::{Parts, Reactor, WAKER};
+use crate::reactor::{Parts, Reactor, Seed};
 use crate::route::presence::Presence;
 use crate::server::capacity::Capacity;
 
@@ -35,7 +33,7 @@ use crate::server::capacity::Capacity;
 pub(super) struct Prepared {
     node: Arc<Node>,
     posts: Vec<Post>,
-    ends: Vec<(Poll, Mailbox)>,
+    seeds: Vec<Seed>,
     capacity: Capacity,
 }
 
@@ -61,16 +59,16 @@ pub(super) struct Bound {
 impl Prepared {
     pub(super) fn new(config: &Config, settings: Settings) -> Result<Self, StartError> {
         let capacity = Capacity::of(config);
-        let mut ends = Vec::new();
+        let mut seeds = Vec::new();
         let mut posts = Vec::new();
         for _ in 0..capacity.reactors {
-            let (poll, mailbox) =
-                end(config.limits.mailbox_commands_max).map_err(|source| StartError::System {
-                    step: "making a reactor's poll".into(),
-                    source,
-                })?;
-            posts.push(mailbox.post());
-            ends.push((poll, mailbox));
+            let seed = Seed::new(config.limits.mailbox_commands_max);
+            let seed = seed.map_err(|source| StartError::System {
+                step: "making a reactor's poll".into(),
+                source,
+            })?;
+            posts.push(seed.post());
+            seeds.push(seed);
         }
         let id: Arc<str> = config.node.id().into();
         let node = Arc::new(Node {
@@ -90,7 +88,7 @@ impl Prepared {
         Ok(Self {
             node,
             posts,
-            ends,
+            seeds,
             capacity,
         })
     }
@@ -114,15 +112,14 @@ impl Prepared {
         control: &Arc<ControlPlane>,
     ) -> Result<Engine, StartError> {
         let started = Instant::now();
-        let gate = Arc::new(Gate::new(config, self.ends.len()));
+        let gate = Arc::new(Gate::new(config, self.seeds.len()));
         let (reports, starts) = mpsc::channel();
         let mut threads = Vec::new();
-        for (i, (poll, mailbox)) in self.ends.into_iter().enumerate() {
+        for (i, seed) in self.seeds.into_iter().enumerate() {
             let shard = ShardId(u16::try_from(i).unwrap_or(u16::MAX));
             let parts = Parts {
                 shard,
-                poll,
-                mailbox,
+                seed,
                 posts: self.posts.clone(),
                 node: Arc::clone(&self.node),
                 started,
@@ -222,7 +219,7 @@ impl Gate {
     }
 
     /// Opens the listeners of one reactor: the first finds out the ports, the others follow.
-    fn listen(&self, shard: ShardId) -> Result<Vec<(Port, mio::net::TcpListener)>, StartError> {
+    fn listen(&self, shard: ShardId) -> Result<Vec<(Port, Listener)>, StartError> {
         self.split.wait();
         let mut first = Ok(Vec::new());
         if shard.0 == 0 {
@@ -246,11 +243,7 @@ impl Gate {
         }
     }
 
-    fn bind(
-        &self,
-        addrs: Bound,
-        probes: bool,
-    ) -> Result<Vec<(Port, mio::net::TcpListener)>, StartError> {
+    fn bind(&self, addrs: Bound, probes: bool) -> Result<Vec<(Port, Listener)>, StartError> {
         let mut listeners = Vec::new();
         for (port, addr, key) in [
             (Port::Devices, addrs.devices, "listen.devices"),
@@ -286,9 +279,7 @@ fn run_reactor(
     let table = FdTable::for_this_thread();
     let shard = parts.shard;
     let assembled = gate.listen(shard).and_then(|listeners| {
-        let acceptor = Acceptor::new(listeners, parts.poll.registry());
-        let reactor = acceptor
-            .and_then(|acceptor| Reactor::new(parts, acceptor, crate::api::fallback(control)));
+        let reactor = Reactor::new(parts, listeners, crate::api::fallback(control));
         reactor.map_err(|source| StartError::System {
             step: "assembling a reactor".into(),
             source,
@@ -313,12 +304,6 @@ fn run_reactor(
     {
         tracing::error!(shard = shard.0, %error, "a reactor's poll failed; its lines are gone");
     }
-}
-
-fn end(commands_max: u32) -> io::Result<(Poll, Mailbox)> {
-    let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), WAKER)?;
-    Ok((poll, Mailbox::new(commands_max as usize, waker)))
 }
 
 /// The first 32 bits of the id's SHA-256, so that every node computes the same for it.

@@ -20,11 +20,12 @@ struct Ready {
 }
 
 /// Every port chosen by the system, and heartbeats quick enough to be seen.
-const SETTINGS: [&str; 4] = [
+const SETTINGS: [&str; 5] = [
     "listen.devices=127.0.0.1:0",
     "listen.api=127.0.0.1:0",
     "listen.ops=127.0.0.1:0",
     "heartbeat.ping_after=1s",
+    "heartbeat.pong_timeout=500ms",
 ];
 
 /// Python's `websockets` and npm's `ws`.

@@ -208,7 +208,11 @@ impl AuthError {
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(if *self == Self::Missing {
+            "no credential: bring a token, or in dev mode ?device_id=NAME"
+        } else {
+            self.word()
+        })
     }
 }
 

@@ -39,10 +39,10 @@ pub(crate) mod service;
 pub(crate) mod task;
 
 /// The body of an answer that another thread makes.
-pub type RemoteBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub type ControlBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// Hands a request to the control plane; the answer comes back through the receiver.
 pub type Fallback =
-    Arc<dyn Fn(Request<Bytes>) -> oneshot::Receiver<Response<RemoteBody>> + Send + Sync>;
+    Arc<dyn Fn(Request<Bytes>) -> oneshot::Receiver<Response<ControlBody>> + Send + Sync>;
 
 /// What the API tasks of one shard share with its loop.
 pub(crate) struct ApiContext {

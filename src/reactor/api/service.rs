@@ -18,13 +18,13 @@ use crate::config::section::ApiRole;
 use crate::mailbox::command::{Delivery, Inspection, Outcome};
 use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::pipe::PipeEnd;
-use crate::reactor::api::{ApiContext, RemoteBody, Stage, Submission};
+use crate::reactor::api::{ApiContext, ControlBody, Stage, Submission};
 use crate::reactor::sweep::millis;
 use crate::wire::answer::{self, REQUEST_ID};
 use crate::wire::api::{ErrorBody, Level, SendRequest, SendResult};
 use crate::wire::error::ErrorCode;
 
-type ApiBody = Either<Full<Bytes>, RemoteBody>;
+type ApiBody = Either<Full<Bytes>, ControlBody>;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(io: PipeEnd, context: Rc<ApiContext>, stage: Rc<Cell<Stage>>) {

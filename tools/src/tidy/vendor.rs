@@ -15,8 +15,8 @@ struct Owner {
 const OWNERS: &[Owner] = &[
     owner(
         "arc_swap",
-        &["protocol", "server", "api", "ops", "config"],
-        "values replaced by a reload; the data plane only loads them",
+        &["reactor", "server", "api", "ops"],
+        "the settings cell of the node: replaced by a reload, loaded by the rest",
     ),
     owner(
         "axum",
