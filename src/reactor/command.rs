@@ -51,27 +51,14 @@ impl<T: Transport> Shard<T> {
 
     /// Closes every connection of a kind that is not closing already.
     fn close_all(&mut self, is_meant: impl Fn(&Conn<T>) -> bool, reason: CloseReason) {
-        let ids: Vec<_> = self
-            .arena
-            .iter()
-            .filter(|(_, conn)| is_meant(conn))
-            .map(|(id, _)| id)
-            .collect();
-        for id in ids {
+        for id in self.ids(is_meant) {
             self.close(id, reason);
         }
     }
 
     /// Waits no longer for the far ends of closed connections.
     fn drop_lingering(&mut self) {
-        let is_lingering = |conn: &Conn<T>| matches!(conn.phase, Phase::Closing(_));
-        let ids: Vec<_> = self
-            .arena
-            .iter()
-            .filter(|(_, conn)| is_lingering(conn))
-            .map(|(id, _)| id)
-            .collect();
-        for id in ids {
+        for id in self.ids(|conn| matches!(conn.phase, Phase::Closing(_))) {
             self.drop_conn(id);
         }
     }

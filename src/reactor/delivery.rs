@@ -1,13 +1,14 @@
 //! Messages into outboxes, and out of them: submit, deliver, flush, answer.
 
 use crate::base::close::CloseReason;
-use crate::base::id::{ConnId, ShardId};
+use crate::base::id::{ConnId, MessageId, ShardId};
 use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
 use crate::mailbox::command::{Command, Delivery, Inspection, Outcome, Replacement, Ticket};
 use crate::metrics::Ending;
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
+use crate::reactor::conn::Phase;
 use crate::reactor::outbox::{Flushed, Mark};
 use crate::reactor::shard::{Shard, Timer, token};
 use crate::wire::api::Level;
@@ -253,8 +254,7 @@ impl<T: Transport> Shard<T> {
                 self.flush_one(id, now);
             }
         }
-        // Nothing marks a connection dirty while flushing, so the list can be given back for its room.
-        debug_assert!(self.dirty.is_empty(), "flushing made a connection dirty");
+        dirty.append(&mut self.dirty);
         self.dirty = dirty;
     }
 
@@ -273,7 +273,10 @@ impl<T: Transport> Shard<T> {
         self.cells().outbox_bytes.sub(taken);
         self.answer_written(id, now);
         match flushed {
-            Flushed::Empty => self.watch_writes(id, false),
+            Flushed::Empty => {
+                self.resume_api(id);
+                self.watch_writes(id, false);
+            }
             Flushed::Blocked => {
                 self.watch_writes(id, true);
                 self.answer_queued(id);
@@ -285,11 +288,20 @@ impl<T: Transport> Shard<T> {
         self.finish_closing(id);
     }
 
+    /// A back end that has read its answers again gets more of them.
+    fn resume_api(&mut self, id: ConnId) {
+        let conn = self.arena.get(id);
+        if conn.is_some_and(|conn| conn.flags.watches_writes && matches!(conn.phase, Phase::Api(_)))
+        {
+            self.api.ready.borrow_mut().push(id);
+        }
+    }
+
     fn close_broken(&mut self, id: ConnId) {
         if self
             .arena
             .get(id)
-            .is_some_and(|conn| matches!(conn.phase, crate::reactor::conn::Phase::Closing(_)))
+            .is_some_and(|conn| matches!(conn.phase, Phase::Closing(_)))
         {
             self.drop_conn(id);
         } else {
@@ -362,7 +374,7 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Notes that the device has acknowledged a message.
-    pub(crate) fn handle_ack(&mut self, id: ConnId, message_id: crate::base::id::MessageId) {
+    pub(crate) fn handle_ack(&mut self, id: ConnId, message_id: MessageId) {
         let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
         if let Some(mark) = outbox.and_then(|outbox| outbox.take_unacked(message_id)) {
             self.cells().acked.add(1);

@@ -1,5 +1,7 @@
 //! From bytes to events: what a readable connection has to say, by what it is doing.
 
+use std::sync::Arc;
+
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
 use crate::base::time::Now;
@@ -119,7 +121,7 @@ impl<T: Transport> Shard<T> {
 
     fn handle_head(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
         let retry_after_s = 1 + self.roll() % RETRY_AFTER_SPREAD_S;
-        let settings = std::sync::Arc::clone(&self.settings);
+        let settings = Arc::clone(&self.settings);
         let gate = Gate {
             head: settings.heads,
             authenticator: &settings.authenticator,

@@ -22,10 +22,13 @@ use crate::metrics::{Ending, ShardCells};
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
 use crate::reactor::api::ApiContext;
+use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
 use crate::reactor::node::Node;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::settings::Settings;
+use crate::reactor::sweep::Sweep;
+use crate::ws::decoder::Decoder;
 use crate::ws::encoder;
 
 /// A shard of the node's connections.
@@ -59,10 +62,10 @@ pub(crate) struct Shard<T: Transport> {
     /// Upgrades that may still be verified in this iteration.
     pub(crate) handshakes_left: u32,
     /// Where the sweep goes on.
-    pub(crate) sweep: crate::reactor::sweep::Sweep,
+    pub(crate) sweep: Sweep,
     /// Go-aways are being spread, or have been.
     pub(crate) is_draining: bool,
-    pub(crate) close_log: crate::reactor::close_log::CloseLog,
+    pub(crate) close_log: CloseLog,
 
     /// The one buffer that everything is read into.
     pub(crate) read_buf: Vec<u8>,
@@ -109,9 +112,9 @@ impl<T: Transport> Shard<T> {
             unread: VecDeque::new(),
             closing: Vec::new(),
             handshakes_left: 0,
-            sweep: crate::reactor::sweep::Sweep::default(),
+            sweep: Sweep::default(),
             is_draining: false,
-            close_log: crate::reactor::close_log::CloseLog::default(),
+            close_log: CloseLog::default(),
             read_buf: vec![0; READ_BYTES_MAX],
             scratch: Vec::new(),
             outbox_pool: Vec::new(),
@@ -228,6 +231,12 @@ impl<T: Transport> Shard<T> {
         }
     }
 
+    /// The connections of a kind, as they are now.
+    pub(crate) fn ids(&self, is_meant: impl Fn(&Conn<T>) -> bool) -> Vec<ConnId> {
+        let meant = self.arena.iter().filter(|(_, conn)| is_meant(conn));
+        meant.map(|(id, _)| id).collect()
+    }
+
     /// A random fraction for jitter.
     pub(crate) fn roll(&mut self) -> u32 {
         self.random.random()
@@ -284,7 +293,7 @@ impl<T: Transport> Shard<T> {
             is_device_port,
         });
         let ended = std::mem::replace(&mut conn.phase, Phase::Closing(closing));
-        conn.decoder = crate::ws::decoder::Decoder::default();
+        conn.decoder = Decoder::default();
         conn.flags.closing = None;
         self.arena.set_due(id.slot, Tick::NEVER);
         self.arena.set_leave(id.slot, Tick::NEVER);

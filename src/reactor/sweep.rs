@@ -3,6 +3,9 @@
 //! A full pass over a million lines without hits costs about 60 µs (`benches/arena.rs`), and cutting it into ten
 //! spreads the pings that follow.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
 use crate::base::time::{Now, Tick};
@@ -109,14 +112,8 @@ impl<T: Transport> Shard<T> {
     /// Spreads go-aways over the time given.
     pub(crate) fn begin_drain(&mut self, spread_ms: u64, now: Now) {
         self.is_draining = true;
-        let lines: Vec<_> = self
-            .arena
-            .iter()
-            .filter(|(_, conn)| conn.device().is_some())
-            .map(|(id, _)| id)
-            .collect();
-        for id in lines {
-            let delay = fraction(std::time::Duration::from_millis(spread_ms), self.roll());
+        for id in self.ids(|conn| conn.device().is_some()) {
+            let delay = fraction(Duration::from_millis(spread_ms), self.roll());
             let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
                 continue;
             };
@@ -131,13 +128,7 @@ impl<T: Transport> Shard<T> {
     /// Takes the drain back for lines that were not asked to leave yet: they live on for another full age.
     pub(crate) fn end_drain(&mut self, now: Now) {
         self.is_draining = false;
-        let lines: Vec<_> = self
-            .arena
-            .iter()
-            .filter(|(_, conn)| conn.device().is_some())
-            .map(|(id, _)| id)
-            .collect();
-        for id in lines {
+        for id in self.ids(|conn| conn.device().is_some()) {
             let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
                 continue;
             };
@@ -158,7 +149,7 @@ impl<T: Transport> Shard<T> {
 
     /// Moves this shard's presence words to where they belong after the table has grown, some at a time.
     pub(crate) fn rehome(&mut self) {
-        let node = std::sync::Arc::clone(&self.node);
+        let node = Arc::clone(&self.node);
         let presence = &node.presence;
         if !presence.is_rehoming(self.id) {
             return;
@@ -201,6 +192,6 @@ const REHOMED_SLOTS_MAX: u32 = 4_096;
 const PING_FRAME: &[u8] = &[0x89, 0x00];
 
 /// A duration in whole milliseconds, for the wire.
-pub(crate) fn millis(duration: std::time::Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,11 @@
 //! The sending API's port: keys and roles, deadlines, and requests that two readers could read differently.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use crate::canary::Canary;
-use crate::deadline::{Deadline, pause};
+use crate::deadline::{Deadline, eventually, pause};
 use crate::device::Device;
 use crate::http::{Http, encode};
 use crate::node::{CURL_CONTENT_TYPE, Node, Setup};
@@ -329,4 +331,25 @@ fn a_request_id_comes_back() {
     let nasty = "<script>\u{1f}\"".replace('\u{1f}', "");
     let answer = node.request("GET", "/v1/devices/tv-1", &[("X-Request-Id", &nasty)], b"");
     answer.assert_error(404, "device_offline");
+}
+
+#[test]
+fn a_sender_that_reads_its_answers_late_gets_them_all() {
+    const REQUESTS: usize = 20_000;
+    let node = Setup::new(&["limits.outbox_stall_timeout=30s"]).start();
+    let mut socket = TcpStream::connect(node.ready.api).unwrap();
+    let mut writing = socket.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        let request = encode("GET", "/v1/devices/nobody", &[], b"");
+        (0..REQUESTS).for_each(|_| writing.write_all(&request).unwrap());
+        writing.shutdown(Shutdown::Write).unwrap();
+    });
+    // More answers than the outbox and the kernel hold, and nobody reads them.
+    eventually("answers that wait", || {
+        (node.metric("tautline_outbox_bytes", "") > 200_000.0).then_some(())
+    });
+    let mut answers = String::new();
+    socket.read_to_string(&mut answers).unwrap();
+    writer.join().unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 404").count(), REQUESTS);
 }
