@@ -227,7 +227,7 @@ mod tests {
         for owner in OWNERS {
             let text = format!("use {}::thing;", owner.vendor);
             assert_eq!(
-                messages("src/wire/record.rs", &text).len(),
+                messages("src/nowhere/thing.rs", &text).len(),
                 1,
                 "{}",
                 owner.vendor
