@@ -135,3 +135,26 @@ fn senders_beyond_the_limit_do_not_crowd_devices_out() {
     node.await_metric("tautline_api_connections", "", 0.0);
     assert_eq!(node.device_status("tv-1"), 200);
 }
+
+#[test]
+fn running_out_of_descriptors_is_counted_and_over_when_there_are_some_again() {
+    let node = Node::start(&["reactor.threads=1"]);
+    let mut canary = Canary::on(&node);
+    // Both are accepted while there are descriptors.
+    let mut ops = Http::connect(node.ready.ops);
+    ops.request("GET", "/livez", &[], b"");
+    node.limit_descriptors(8);
+    let mut waiting = Line::of(connect(node.ready.devices, None));
+    waiting.send(request("/ws?device_id=tv-1", ""));
+    eventually("an accept that fails", || {
+        let page = ops.request("GET", "/metrics", &[], b"").text();
+        let failed = page
+            .lines()
+            .find_map(|line| line.strip_prefix("tautline_accept_errors_total "));
+        (failed? != "0").then_some(())
+    });
+    node.limit_descriptors(20_000);
+    // No new connection knocks: the listener tries again by itself.
+    waiting.answered();
+    canary.sing();
+}

@@ -272,6 +272,17 @@ impl Node {
         kib.parse::<u64>().unwrap() * 1024
     }
 
+    /// Limits the descriptors that each of its tables may hold, from now on.
+    pub(crate) fn limit_descriptors(&self, soft: u64) {
+        let pid = self.child.id().to_string();
+        let limit = format!("--nofile={soft}:");
+        let status = Command::new("prlimit")
+            .args(["--pid", &pid, &limit])
+            .status()
+            .unwrap();
+        assert!(status.success(), "prlimit {limit}");
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
