@@ -289,7 +289,7 @@ impl<T: Transport> Shard<T> {
     }
 
     /// A back end that has read its answers again gets more of them.
-    fn resume_api(&mut self, id: ConnId) {
+    fn resume_api(&self, id: ConnId) {
         let conn = self.arena.get(id);
         if conn.is_some_and(|conn| conn.flags.watches_writes && matches!(conn.phase, Phase::Api(_)))
         {
