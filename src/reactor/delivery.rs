@@ -297,18 +297,6 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn close_broken(&mut self, id: ConnId) {
-        if self
-            .arena
-            .get(id)
-            .is_some_and(|conn| matches!(conn.phase, Phase::Closing(_)))
-        {
-            self.drop_conn(id);
-        } else {
-            self.close(id, CloseReason::NetworkError);
-        }
-    }
-
     fn watch_writes(&mut self, id: ConnId, on: bool) {
         let Some(conn) = self.arena.get_mut(id) else {
             return;

@@ -42,7 +42,7 @@ impl<T: Transport> Shard<T> {
                     break;
                 }
                 Io::Failed(_) => {
-                    self.handle_failure(id);
+                    self.close_broken(id);
                     break;
                 }
             }
@@ -104,18 +104,6 @@ impl<T: Transport> Shard<T> {
                 self.api.ready.borrow_mut().push(id);
             }
             Phase::Closing(_) => self.finish_closing(id),
-        }
-    }
-
-    fn handle_failure(&mut self, id: ConnId) {
-        if self
-            .arena
-            .get(id)
-            .is_some_and(|conn| matches!(conn.phase, Phase::Closing(_)))
-        {
-            self.drop_conn(id);
-        } else {
-            self.close(id, CloseReason::NetworkError);
         }
     }
 

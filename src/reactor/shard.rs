@@ -149,6 +149,19 @@ impl<T: Transport> Shard<T> {
         }
     }
 
+    /// Ends a connection whose socket failed, in reading or in writing; one that was closing has nothing left to say.
+    pub(crate) fn close_broken(&mut self, id: ConnId) {
+        if self
+            .arena
+            .get(id)
+            .is_some_and(|conn| matches!(conn.phase, Phase::Closing(_)))
+        {
+            self.drop_conn(id);
+        } else {
+            self.close(id, CloseReason::NetworkError);
+        }
+    }
+
     /// Sets the wheel to the connection's earliest deadline, unless it is set to that or an earlier one.
     pub(crate) fn arm(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.arena.get_mut(id) else {
