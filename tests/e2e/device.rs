@@ -1,5 +1,6 @@
 //! A well-behaved device: tungstenite's client, with small buffers.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -53,6 +54,15 @@ impl Device {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Self, u16> {
+        Self::try_open(addr, path, headers).map_err(|status| status.expect("an answer, no reset"))
+    }
+
+    /// Like [`Device::open`], where a reset (`None`) is an answer too: of a node without room even to refuse.
+    pub(crate) fn try_open(
+        addr: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Option<u16>> {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -70,7 +80,14 @@ impl Device {
                 socket,
                 welcome: Value::Null,
             }),
-            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            Err(HandshakeError::Failure(Error::Http(response))) => {
+                Err(Some(response.status().as_u16()))
+            }
+            Err(HandshakeError::Failure(Error::Io(error)))
+                if error.kind() == ErrorKind::ConnectionReset =>
+            {
+                Err(None)
+            }
             Err(error) => panic!("neither upgraded nor refused: {error}"),
         }
     }

@@ -92,7 +92,7 @@ fn a_node_out_of_descriptors_goes_on_when_some_come_free() {
     waiting.answered();
     drop(waiting);
     let mut device = eventually("room", || {
-        Device::open(node.ready.devices, "/ws?device_id=tv-2", &[]).ok()
+        Device::try_open(node.ready.devices, "/ws?device_id=tv-2", &[]).ok()
     });
     device.await_welcome();
     drop(device);
