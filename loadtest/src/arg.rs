@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::dialect::{Dialect, Template};
 use crate::swarm::ramp::Pacing;
+use crate::token::{SigningKey, TokenError, Tokens};
 
 /// The server under test.
 #[derive(Clone, Debug, Args)]
@@ -58,6 +59,9 @@ pub(crate) struct LineArg {
     /// Sub-protocol to offer
     #[arg(long)]
     pub(crate) subprotocol: Option<String>,
+    /// Sign a token for each line and send it as `Authorization`: HS256, RS256, ES256 or EdDSA, and the key
+    #[arg(long, value_name = "ALGORITHM:FILE")]
+    pub(crate) sign: Option<SigningKey>,
     /// Header to send with every request
     #[arg(long, value_name = "NAME: VALUE")]
     pub(crate) header: Vec<String>,
@@ -90,13 +94,17 @@ impl LineArg {
     }
 
     /// How to speak; `push_path` is where messages go.
-    pub(crate) fn dialect(&self, push_path: Template) -> Dialect {
-        Dialect {
+    pub(crate) fn dialect(&self, push_path: Template) -> Result<Dialect, TokenError> {
+        let tokens = self.sign.as_ref();
+        Ok(Dialect {
             line_path: self.line_path.clone(),
             push_path,
             subprotocol: self.subprotocol.clone(),
+            tokens: tokens
+                .map(|key| Tokens::sign(key, self.connections))
+                .transpose()?,
             headers: self.header.clone(),
-        }
+        })
     }
 }
 

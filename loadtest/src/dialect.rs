@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::token::Tokens;
+
 /// A line of the swarm, numbered from 0; its device and account names follow from the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LineId(pub(crate) u32);
@@ -21,6 +23,8 @@ pub(crate) struct Dialect {
     pub(crate) push_path: Template,
     /// Offered in `Sec-WebSocket-Protocol`.
     pub(crate) subprotocol: Option<String>,
+    /// Sent by each line as its `Authorization`.
+    pub(crate) tokens: Option<Tokens>,
     /// More header lines for both, such as an API key: `name: value`.
     pub(crate) headers: Vec<String>,
 }
@@ -39,7 +43,11 @@ impl Dialect {
         if let Some(name) = &self.subprotocol {
             put(out, format_args!("Sec-WebSocket-Protocol: {name}\r\n"));
         }
-        self.end_head(out);
+        let token = self.tokens.as_ref().and_then(|tokens| tokens.of(line));
+        if let Some(token) = token {
+            put(out, format_args!("Authorization: Bearer {token}\r\n"));
+        }
+        self.end_head(out, token.is_some());
     }
 
     /// Appends the request that pushes `body` to a line.
@@ -52,12 +60,20 @@ impl Dialect {
                 body.len(),
             ),
         );
-        self.end_head(out);
+        self.end_head(out, false);
         out.extend_from_slice(body);
     }
 
-    fn end_head(&self, out: &mut Vec<u8>) {
+    /// A line's own token takes the place of an `Authorization` given for all requests.
+    fn end_head(&self, out: &mut Vec<u8>, is_authorized: bool) {
+        let is_authorization = |header: &str| {
+            let name = header.split(':').next().unwrap_or_default();
+            name.eq_ignore_ascii_case("authorization")
+        };
         for header in &self.headers {
+            if is_authorized && is_authorization(header) {
+                continue;
+            }
             put(out, format_args!("{header}\r\n"));
         }
         out.extend_from_slice(b"\r\n");
@@ -117,12 +133,11 @@ impl Template {
 }
 
 impl Part {
-    /// Device ids have 16 bytes and accounts 8, four lines to an account: what the memory figures assume.
-    fn write(&self, f: &mut fmt::Formatter<'_>, LineId(n): LineId) -> fmt::Result {
+    fn write(&self, f: &mut fmt::Formatter<'_>, line: LineId) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
-            Self::Device => write!(f, "dev-{n:012}"),
-            Self::Account => write!(f, "u{:07}", (n / 4) % 10_000_000),
+            Self::Device => f.write_str(&device(line)),
+            Self::Account => f.write_str(&account(line)),
         }
     }
 }
@@ -163,6 +178,16 @@ impl Part {
     }
 }
 
+/// The name of a line's device: 16 bytes, as the memory figures assume.
+pub(crate) fn device(LineId(n): LineId) -> String {
+    format!("dev-{n:012}")
+}
+
+/// The account of a line, 8 bytes; four lines to each.
+pub(crate) fn account(LineId(n): LineId) -> String {
+    format!("u{:07}", (n / 4) % 10_000_000)
+}
+
 /// Formats into memory, which cannot fail.
 fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     let written = out.write_fmt(text);
@@ -178,6 +203,7 @@ mod tests {
             line_path: "/ws?device_id={device}&user_id={account}".parse().unwrap(),
             push_path: "/v1/devices/{device}/messages".parse().unwrap(),
             subprotocol: Some("tautline.v1.raw".to_owned()),
+            tokens: None,
             headers: vec!["Authorization: Bearer k".to_owned()],
         }
     }

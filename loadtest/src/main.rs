@@ -22,6 +22,7 @@ mod schedule;
 mod screen;
 mod sender;
 mod swarm;
+mod token;
 
 use std::process::ExitCode;
 

@@ -35,7 +35,7 @@ const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     let mut server = arg.server.clone();
     server.set.splice(0..0, heartbeat_settings(arg.ping_after));
-    let dialect = arg.lines.dialect(Template::root());
+    let dialect = arg.lines.dialect(Template::root())?;
     let (mut stage, before) = Stage::open("idle", &server, &arg.lines, dialect)?;
     let ramped = stage.ramp(arg.lines.connections)?;
     // The first pings fall due one interval after the lines opened; only then is the load steady.

@@ -24,6 +24,7 @@ use crate::scenario::reading::{Reading, count, live_text};
 use crate::screen::Screen;
 use crate::swarm::tally::Total;
 use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
+use crate::token::TokenError;
 
 /// Why a run has no result at all.
 #[derive(Debug, Error)]
@@ -34,6 +35,9 @@ pub(crate) enum RunError {
     /// The kernel refused something the generator itself needs.
     #[error("the generator cannot go on")]
     Generator(#[from] io::Error),
+    /// The lines have no tokens.
+    #[error("the lines' tokens cannot be signed")]
+    Token(#[from] TokenError),
     /// The command line lacks something.
     #[error("{0}")]
     Usage(&'static str),

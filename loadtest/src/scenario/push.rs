@@ -72,7 +72,7 @@ pub(crate) fn run(arg: &PushArg) -> Result<(Record, Screen), RunError> {
     if arg.senders > arg.lines.connections {
         return Err(RunError::Usage("there are more senders than lines"));
     }
-    let dialect = arg.lines.dialect(push_path(arg));
+    let dialect = arg.lines.dialect(push_path(arg))?;
     let (mut stage, before) = Stage::open("push", &arg.server, &arg.lines, dialect.clone())?;
     let ramped = stage.ramp(arg.lines.connections)?;
     let sender = start_sender(arg, &stage, dialect)?;
