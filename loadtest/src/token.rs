@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde_json::json;
 use thiserror::Error;
 
@@ -63,12 +63,12 @@ impl Tokens {
         let bytes =
             std::fs::read(&key.file).map_err(|error| TokenError::Read(key.file.clone(), error))?;
         let unusable = |error| TokenError::Key(key.file.clone(), error);
-        let secret = match key.algorithm {
-            Algorithm::RS256 => EncodingKey::from_rsa_pem(&bytes),
-            Algorithm::ES256 => EncodingKey::from_ec_pem(&bytes),
-            Algorithm::EdDSA => EncodingKey::from_ed_pem(&bytes),
+        let secret = match key.algorithm.family() {
+            AlgorithmFamily::Rsa => EncodingKey::from_rsa_pem(&bytes),
+            AlgorithmFamily::Ec => EncodingKey::from_ec_pem(&bytes),
+            AlgorithmFamily::Ed => EncodingKey::from_ed_pem(&bytes),
             // One line break at the end of a secret's file is not part of it, as the server has it.
-            _ => Ok(EncodingKey::from_secret(
+            AlgorithmFamily::Hmac => Ok(EncodingKey::from_secret(
                 bytes.strip_suffix(b"\n").unwrap_or(&bytes),
             )),
         }

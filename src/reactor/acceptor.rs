@@ -193,8 +193,8 @@ fn listener_token(index: usize) -> Token {
     Token(usize::MAX - 1 - index)
 }
 
-/// Connections taken from one listener per iteration; established lines have their turn in between.
-const ACCEPTS_PER_ITERATION_MAX: usize = 256;
+/// Connections taken from one listener per iteration, some 8 µs each; established lines have their turn in between.
+const ACCEPTS_PER_ITERATION_MAX: usize = 32;
 /// How long to leave the listeners alone after the kernel ran out of descriptors or memory.
 const ACCEPT_RETRY_MS: u64 = 100;
 /// Slots of a shard kept for API connections, and as many for devices that are being refused: an eighth of a small

@@ -59,10 +59,6 @@ impl<T: Transport> Shard<T> {
             return false;
         }
         match &mut conn.phase {
-            Phase::Upgrade(_) if self.handshakes_left == 0 => {
-                self.mark_unread(id);
-                false
-            }
             Phase::Api(api) => api.may_read(),
             Phase::Upgrade(_) | Phase::Device(_) | Phase::Closing(_) => true,
         }
@@ -70,9 +66,15 @@ impl<T: Transport> Shard<T> {
 
     /// Has the connection visited again, although its socket will not say so.
     pub(crate) fn mark_unread(&mut self, id: ConnId) {
-        if let Some(conn) = self.arena.get_mut(id)
-            && !std::mem::replace(&mut conn.flags.is_unread, true)
-        {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        if std::mem::replace(&mut conn.flags.is_unread, true) {
+            return;
+        }
+        if matches!(conn.phase, Phase::Upgrade(_)) {
+            self.admission.queue(id);
+        } else {
             self.unread.push_back(id);
         }
     }
@@ -122,7 +124,12 @@ impl<T: Transport> Shard<T> {
         else {
             return;
         };
-        match upgrade.handle_input(bytes, &gate, now) {
+        let step = upgrade.handle_input(bytes, &gate, now);
+        if !matches!(step, Step::Incomplete) {
+            self.admission
+                .charge(settings.authenticator.verification_us());
+        }
+        match step {
             Step::Incomplete => {}
             Step::Refused(refusal, response) => {
                 self.cells().refused[refusal as usize].add(1);
@@ -148,7 +155,6 @@ impl<T: Transport> Shard<T> {
                 self.reject(id, error);
             }
             Step::Authenticated(switch, dialect, authenticated) => {
-                self.handshakes_left = self.handshakes_left.saturating_sub(1);
                 self.send(id, &switch.response);
                 self.open_line(id, dialect, authenticated, now);
                 self.handle_frames(id, &mut bytes[switch.consumed..], now);

@@ -203,7 +203,8 @@ impl<T: Transport> Shard<T> {
         if matches!(event, Event::Ping(_) | Event::Pong(_)) {
             return;
         }
-        self.handshakes_left = self.handshakes_left.saturating_sub(1);
+        self.admission
+            .charge(self.settings.authenticator.verification_us());
         match Upgrade::handle_hello(event, &self.settings.authenticator, now) {
             Ok(authenticated) => self.open_line(id, dialect, authenticated, now),
             Err(error) => self.reject(id, error),

@@ -21,6 +21,7 @@ use crate::reactor::node::Node;
 use crate::reactor::shard::{Shard, conn_id};
 
 pub mod acceptor;
+pub(crate) mod admission;
 pub mod api;
 pub(crate) mod close_log;
 pub(crate) mod command;
@@ -200,7 +201,7 @@ impl Shard<TcpStream> {
             self.mark_dirty(id);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.handle_readable(id, now);
+            self.notice_readable(id, now);
         }
     }
 }
@@ -209,12 +210,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     /// The first phases of an iteration: budgets, and what other threads have said, which feeds the rest.
     pub(crate) fn begin_iteration(&mut self, now: Now) {
         self.api.now.set(now);
-        let takes_tokens = self.settings.authenticator.takes_tokens();
-        self.handshakes_left = if takes_tokens {
-            VERIFICATIONS_PER_ITERATION_MAX
-        } else {
-            HANDSHAKES_PER_ITERATION_MAX
-        };
+        self.admission.refill();
         self.cells().iterations.add(1);
         self.receive_commands(now);
     }
@@ -222,6 +218,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     /// The phases after the sockets were read, in the order that lets an answer leave in the iteration it was made in.
     pub(crate) fn finish_iteration(&mut self, now: Now) {
         self.continue_unread(now);
+        self.admit_waiting(now);
         self.poll_api_tasks(now);
         self.sweep(now);
         self.rehome();
@@ -275,7 +272,11 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     /// Whether another iteration has something to do at once.
     pub(crate) fn has_work(&self) -> bool {
         let is_rehoming = self.node.presence.is_rehoming(self.id);
-        is_rehoming || !self.unread.is_empty() || !self.dirty.is_empty() || !self.closing.is_empty()
+        is_rehoming
+            || !self.unread.is_empty()
+            || !self.admission.is_empty()
+            || !self.dirty.is_empty()
+            || !self.closing.is_empty()
     }
 
     /// Hands the other shards what was staged for them: one lock and at most one wake each.
@@ -323,12 +324,7 @@ impl Clock {
 
 /// The waker's token; connections and listeners have others.
 const WAKER: Token = Token(usize::MAX);
-/// Events taken from one `poll`.
-const EVENTS_PER_ITERATION_MAX: usize = 1_024;
+/// Events taken from one `poll`: what a storm of closing sockets may take of one iteration, some 8 µs each.
+const EVENTS_PER_ITERATION_MAX: usize = 256;
 /// Commands carried out per iteration; the rest stay in the mailbox.
 const COMMANDS_PER_ITERATION_MAX: usize = 4_096;
-/// Credentials verified per iteration. The dearest signature, ES256, costs 53 µs (`benches/auth.rs`), so a storm of them
-/// holds established lines up for less than a millisecond at a time.
-const VERIFICATIONS_PER_ITERATION_MAX: u32 = 16;
-/// Handshakes per iteration when devices name themselves, some 10 µs each.
-const HANDSHAKES_PER_ITERATION_MAX: u32 = 256;

@@ -21,6 +21,7 @@ use crate::mailbox::command::{Command, Completion, Mailbox, Outcome, Outgoing, T
 use crate::metrics::{Ending, ShardCells};
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
+use crate::reactor::admission::Admission;
 use crate::reactor::api::ApiContext;
 use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
@@ -59,8 +60,8 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) unread: VecDeque<ConnId>,
     /// Connections to be buried at the end of the iteration.
     pub(crate) closing: Vec<ConnId>,
-    /// Upgrades that may still be verified in this iteration.
-    pub(crate) handshakes_left: u32,
+    /// Connections on their way to becoming lines.
+    pub(crate) admission: Admission,
     /// Where the sweep goes on.
     pub(crate) sweep: Sweep,
     /// Go-aways are being spread, or have been.
@@ -111,7 +112,7 @@ impl<T: Transport> Shard<T> {
             dirty: Vec::new(),
             unread: VecDeque::new(),
             closing: Vec::new(),
-            handshakes_left: 0,
+            admission: Admission::default(),
             sweep: Sweep::default(),
             is_draining: false,
             close_log: CloseLog::default(),

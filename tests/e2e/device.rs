@@ -162,7 +162,7 @@ impl Device {
                     return (before, code.into(), reason);
                 }
                 Ok(message) => before.push(message),
-                Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                     panic!("the line is still open; so far: {before:?}")
                 }
                 Err(_) => return (before, 1006, String::new()),
@@ -193,7 +193,7 @@ impl Device {
     pub(crate) fn poll(&mut self) -> Option<Message> {
         match self.socket.read() {
             Ok(message) => Some(message),
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => None,
             Err(error) => panic!("the line ended: {error}"),
         }
     }

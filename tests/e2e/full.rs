@@ -4,7 +4,7 @@ use crate::canary::Canary;
 use crate::deadline::eventually;
 use crate::device::Device;
 use crate::http::Http;
-use crate::line::{Line, connect, request};
+use crate::line::{Line, connect, request, try_connect};
 use crate::node::{Node, Setup};
 
 #[test]
@@ -83,14 +83,18 @@ fn a_node_out_of_descriptors_goes_on_when_some_come_free() {
     let node = setup.start();
     let mut canary = Canary::on(&node);
     let crowd: Vec<_> = (0..400)
-        .map(|_| connect(node.ready.devices, None))
+        .map(|_| try_connect(node.ready.devices, None))
         .collect();
-    let mut waiting = Line::of(connect(node.ready.devices, None));
-    waiting.send(request("/ws?device_id=tv-1", ""));
+    let waiting = try_connect(node.ready.devices, None).map(|stream| {
+        let mut line = Line::of(stream);
+        line.send(request("/ws?device_id=tv-1", ""));
+        line
+    });
     drop(crowd);
     // It was told 503, reset, or is let in now; it is not forgotten.
-    waiting.answered();
-    drop(waiting);
+    if let Ok(mut line) = waiting {
+        line.answered();
+    }
     let mut device = eventually("room", || {
         Device::try_open(node.ready.devices, "/ws?device_id=tv-2", &[]).ok()
     });
@@ -105,7 +109,7 @@ fn devices_beyond_the_descriptors_do_not_shut_senders_out() {
     let node = setup.start();
     let mut canary = Canary::on(&node);
     let crowd: Vec<_> = (0..400)
-        .map(|_| connect(node.ready.devices, None))
+        .map(|_| try_connect(node.ready.devices, None))
         .collect();
     canary.sing();
     drop(crowd);

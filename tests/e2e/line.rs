@@ -1,6 +1,6 @@
 //! A line spoken by hand, byte for byte: for what no WebSocket library sends.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -152,16 +152,21 @@ impl Line {
 
 /// Connects, with a receive buffer of so many bytes.
 pub(crate) fn connect(addr: SocketAddr, window: Option<usize>) -> TcpStream {
+    try_connect(addr, window).expect("a connection")
+}
+
+/// Like [`connect`], at a node that may be too full to do more than reset.
+pub(crate) fn try_connect(addr: SocketAddr, window: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
     if let Some(bytes) = window {
         socket.set_recv_buffer_size(bytes).unwrap();
     }
-    socket.connect(&SockAddr::from(addr)).unwrap();
+    socket.connect(&SockAddr::from(addr))?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
+    Ok(stream)
 }
 
 /// A correct upgrade request, with more headers.

@@ -67,6 +67,13 @@ impl Authenticator {
         self.mode == AuthMode::Jwt
     }
 
+    /// What looking at a credential costs at most, in microseconds: the keys that a token may be tried against.
+    pub fn verification_us(&self) -> u32 {
+        let dearest = self.keys.iter().map(TokenKey::verification_us).max();
+        let tried = self.keys.len().min(KEYS_TRIED_MAX);
+        dearest.unwrap_or(0) * u32::try_from(tried).unwrap_or(u32::MAX)
+    }
+
     /// Who shows this credential at `wall_ms`, if we believe it. Costs up to a tenth of a millisecond per signature.
     ///
     /// # Errors
