@@ -210,7 +210,11 @@ section! {
         outbox_stall_timeout: Duration = secs(10),
         /// Commands that may wait for one reactor; beyond it senders are told `overloaded`.
         mailbox_commands_max: u32 = 4_096,
-        /// Pings and token refreshes a device may send in one second, 1 to 254; more end its line.
+        /// Frames of all kinds a device may send in one second; more end its line. 0: no limit.
+        frames_per_second: u16 = 200,
+        /// Bytes a device may send in one second, below 16 MiB; more end its line. 0: no limit.
+        bytes_per_second: Size = Size::kib(1_024),
+        /// Pings and token refreshes a device may send in one second, below 255; more end its line. 0: no limit.
         pings_per_second: u8 = 20,
     }
 }

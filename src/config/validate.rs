@@ -19,6 +19,7 @@ impl Config {
         errors.extend(self.auth_mistakes());
         errors.extend(self.zeros());
         errors.extend(self.contradictions());
+        errors.extend(self.limit_mistakes());
         ConfigErrors::check(errors)
     }
 
@@ -137,10 +138,6 @@ impl Config {
                 "limits.mailbox_commands_max",
                 limits.mailbox_commands_max == 0,
             ),
-            (
-                "limits.pings_per_second",
-                !(1..u8::MAX).contains(&limits.pings_per_second),
-            ),
             ("lifetime.age_max", lifetime.age_max.is_zero()),
             ("lifetime.goaway_grace", lifetime.goaway_grace.is_zero()),
             ("lifetime.close_timeout", lifetime.close_timeout.is_zero()),
@@ -152,8 +149,7 @@ impl Config {
     fn contradictions(&self) -> Vec<ConfigError> {
         let listen = [self.listen.devices, self.listen.api, self.listen.ops];
         let is_taken = |i: usize| listen[i].port() != 0 && listen[..i].contains(&listen[i]);
-        let (heartbeat, limits, lifetime, drain) =
-            (&self.heartbeat, &self.limits, &self.lifetime, &self.drain);
+        let (heartbeat, lifetime, drain) = (&self.heartbeat, &self.lifetime, &self.drain);
         found([
             (
                 is_taken(1),
@@ -186,21 +182,9 @@ impl Config {
                 "choose a smaller value",
             ),
             (
-                limits.outbox_bytes_max < limits.message_bytes_max,
-                "limits.outbox_bytes_max",
-                "below limits.message_bytes_max, so the longest message could never be sent",
-                "choose a greater value",
-            ),
-            (
                 self.api.timeout_default > self.api.timeout_max,
                 "api.timeout_default",
                 "above api.timeout_max",
-                "choose a smaller value",
-            ),
-            (
-                limits.head_bytes_max > HEAD_BYTES_MOST,
-                "limits.head_bytes_max",
-                "above 64KiB, which no browser or proxy sends",
                 "choose a smaller value",
             ),
             (
@@ -208,6 +192,49 @@ impl Config {
                 "durations",
                 "one is above a year, which no deadline here can hold",
                 "choose a smaller value",
+            ),
+        ])
+    }
+
+    fn limit_mistakes(&self) -> Vec<ConfigError> {
+        let limits = &self.limits;
+        found([
+            (
+                limits.head_bytes_max > HEAD_BYTES_MOST,
+                "limits.head_bytes_max",
+                "above 64KiB, which no browser or proxy sends",
+                "choose a smaller value",
+            ),
+            (
+                limits.outbox_bytes_max < limits.message_bytes_max,
+                "limits.outbox_bytes_max",
+                "below limits.message_bytes_max, so the longest message could never be sent",
+                "choose a greater value",
+            ),
+            (
+                limits.bytes_per_second > BYTES_PER_SECOND_MOST,
+                "limits.bytes_per_second",
+                "above 15MiB, which the count of a line cannot hold",
+                "choose a smaller value, or 0 for no limit",
+            ),
+            (
+                limits.bytes_per_second.bytes() > 0
+                    && limits.bytes_per_second < limits.message_bytes_max,
+                "limits.bytes_per_second",
+                "below limits.message_bytes_max, so the longest message would end its line",
+                "choose a greater value, or 0 for no limit",
+            ),
+            (
+                limits.frames_per_second == u16::MAX,
+                "limits.frames_per_second",
+                "more than the count of a line can hold",
+                "choose a smaller value, or 0 for no limit",
+            ),
+            (
+                limits.pings_per_second == u8::MAX,
+                "limits.pings_per_second",
+                "more than the count of a line can hold",
+                "choose a smaller value, or 0 for no limit",
             ),
         ])
     }
@@ -233,6 +260,8 @@ impl Config {
     }
 }
 
+/// What a line's count of bytes can hold (`protocol::intake`).
+const BYTES_PER_SECOND_MOST: Size = Size::kib(15 * 1_024);
 /// A mistake when true: place, cause, advice.
 type Finding = (bool, &'static str, &'static str, &'static str);
 

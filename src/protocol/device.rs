@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use crate::base::close::CloseReason;
 use crate::base::id::MessageId;
-use crate::base::time::{Now, Tick};
+use crate::base::time::Now;
 use crate::protocol::auth::identity::Identity;
+use crate::protocol::intake::{Intake, IntakeLimits};
 use crate::wire::device::{DeviceFrame, FrameError, encode_error, encode_pong};
 use crate::wire::error::ErrorCode;
 use crate::ws::decoder::Event;
@@ -44,7 +45,7 @@ pub struct Device {
     pub received: u32,
     /// Messages put into its outbox.
     pub delivered: u32,
-    pings: PingWindow,
+    intake: Intake,
 }
 
 /// What the shard has to do about a frame.
@@ -81,24 +82,32 @@ impl Device {
             leave_reason,
             received: 0,
             delivered: 0,
-            pings: PingWindow::default(),
+            intake: Intake::default(),
         }
+    }
+
+    /// Whether the line may send so many bytes more in this second.
+    pub fn admits_bytes(&mut self, bytes: usize, limits: IntakeLimits, now: Now) -> bool {
+        self.intake.admits_bytes(bytes, limits, now.tick())
     }
 
     /// Takes one event of the line; what it answers is appended to `out` as frames.
     pub fn handle_event<'a>(
         &mut self,
         event: &'a Event<'_>,
-        pings_per_second_max: u8,
+        limits: IntakeLimits,
         now: Now,
         out: &mut Vec<u8>,
     ) -> Verdict<'a> {
         self.is_pong_awaited = false;
+        if !self.intake.admits_frame(limits, now.tick()) {
+            return Verdict::Close(CloseReason::PolicyViolation);
+        }
         match event {
-            Event::Text(text) => self.handle_text(text, pings_per_second_max, now, out),
+            Event::Text(text) => self.handle_text(text, limits, now, out),
             Event::Binary(bytes) => self.handle_binary(bytes, out),
             Event::Ping(payload) => {
-                if !self.pings.admits(pings_per_second_max, now.tick()) {
+                if !self.intake.admits_ping(limits, now.tick()) {
                     return Verdict::Close(CloseReason::PolicyViolation);
                 }
                 encoder::encode(Opcode::Pong, payload, out);
@@ -119,7 +128,7 @@ impl Device {
     fn handle_text<'a>(
         &mut self,
         text: &'a str,
-        pings_per_second_max: u8,
+        limits: IntakeLimits,
         now: Now,
         out: &mut Vec<u8>,
     ) -> Verdict<'a> {
@@ -132,7 +141,7 @@ impl Device {
                     frame,
                     Ok(DeviceFrame::Ping { .. } | DeviceFrame::Refresh { .. })
                 );
-                if is_costly && !self.pings.admits(pings_per_second_max, now.tick()) {
+                if is_costly && !self.intake.admits_ping(limits, now.tick()) {
                     return Verdict::Close(CloseReason::PolicyViolation);
                 }
                 handle_frame(frame, out)
@@ -194,27 +203,15 @@ fn handle_frame<'a>(frame: Result<DeviceFrame<'a>, FrameError>, out: &mut Vec<u8
     Verdict::Corrected
 }
 
-/// Counts a device's pings in the current second, in four bytes: a token bucket's sixteen on every idle line would
-/// be a tenth of all it costs.
-#[derive(Clone, Copy, Debug, Default)]
-struct PingWindow(u32);
-
-impl PingWindow {
-    fn admits(&mut self, per_second_max: u8, now: Tick) -> bool {
-        let second = (now.0 / 10) << 8;
-        let count = if self.0 & !0xff == second {
-            (self.0 & 0xff) + 1
-        } else {
-            1
-        };
-        self.0 = second | count.min(0xff);
-        count <= u32::from(per_second_max)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: IntakeLimits = IntakeLimits {
+        frames: 200,
+        bytes: 1 << 20,
+        pings: 20,
+    };
 
     fn device(dialect: Dialect) -> Device {
         let identity = Identity::pack("tv-1", Some("ann"), [], []);
@@ -223,7 +220,7 @@ mod tests {
 
     fn answer(dialect: Dialect, event: &Event<'_>) -> (String, Verdict<'static>) {
         let mut out = Vec::new();
-        let verdict = match device(dialect).handle_event(event, 20, Now::default(), &mut out) {
+        let verdict = match device(dialect).handle_event(event, LIMITS, Now::default(), &mut out) {
             Verdict::Keep => Verdict::Keep,
             Verdict::Corrected => Verdict::Corrected,
             Verdict::Close(reason) => Verdict::Close(reason),
@@ -267,11 +264,23 @@ mod tests {
                 us: ms * 1_000,
                 wall_ms: 0,
             };
-            device.handle_event(&Event::Ping(b""[..].into()), 20, now, &mut Vec::new())
+            device.handle_event(&Event::Ping(b""[..].into()), LIMITS, now, &mut Vec::new())
                 == Verdict::Keep
         };
         assert!((0..200).all(|i| ping(i * 60)));
         assert!((0..20).all(|_| ping(20_000)));
         assert!(!ping(20_000));
+    }
+
+    #[test]
+    fn a_flood_of_small_frames_ends_the_line_before_they_are_parsed() {
+        let mut device = device(Dialect::Json);
+        let mut sends = |text: &'static str| {
+            let event = Event::Text(text.into());
+            device.handle_event(&event, LIMITS, Now::default(), &mut Vec::new())
+                != Verdict::Close(CloseReason::PolicyViolation)
+        };
+        assert!((0..200).all(|_| sends("no json")));
+        assert!(!sends("no json"));
     }
 }

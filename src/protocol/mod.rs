@@ -6,5 +6,6 @@
 pub mod auth;
 pub mod device;
 pub mod heartbeat;
+pub mod intake;
 pub mod push;
 pub mod upgrade;

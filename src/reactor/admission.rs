@@ -21,9 +21,14 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Fills the allowance up for a new iteration.
-    pub(crate) fn refill(&mut self) {
-        self.allowance_us = ALLOWANCE_US;
+    /// Fills the allowance up for a new iteration. The longer the last one took for everything else, the less newcomers
+    /// get of this one.
+    pub(crate) fn refill(&mut self, busy_us: u64) {
+        let spent_us = u64::from(ALLOWANCE_US - self.allowance_us);
+        let established_us = busy_us.saturating_sub(spent_us);
+        let left_us = ITERATION_US.saturating_sub(established_us);
+        let left_us = u32::try_from(left_us).unwrap_or(u32::MAX);
+        self.allowance_us = left_us.clamp(ALLOWANCE_US_MIN, ALLOWANCE_US);
     }
 
     /// Takes what a step costs, whether it let anyone in or not: a forged token is as dear as a good one.
@@ -75,9 +80,56 @@ impl<T: Transport> Shard<T> {
     }
 }
 
+/// What an iteration should take in all.
+const ITERATION_US: u64 = 1_000;
 /// Newcomers' share of an iteration. Loops under load still turn every millisecond, and the loop's own cost, some 10 µs
 /// for an iteration, stays small beside it.
 const ALLOWANCE_US: u32 = 300;
+/// What newcomers get of an iteration however long the last one took, so that nobody waits for ever.
+const ALLOWANCE_US_MIN: u32 = 60;
 /// Reading a head, answering it and opening a line, without looking at a credential (`loadtest idle`: 19 µs for a new
 /// line from accept to welcome, of which the kernel's accept takes a third).
 const VISIT_US: u32 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left for newcomers after an iteration that took so long, of which they were given `spent_us`.
+    fn allowance_after(busy_us: u64, spent_us: u32) -> u32 {
+        let mut admission = Admission::default();
+        admission.refill(0);
+        admission.charge(spent_us);
+        admission.refill(busy_us);
+        admission.allowance_us
+    }
+
+    #[test]
+    fn newcomers_make_room_for_established_lines_and_are_never_shut_out() {
+        assert_eq!(allowance_after(0, 0), ALLOWANCE_US);
+        assert_eq!(allowance_after(800, 0), 200);
+        assert_eq!(allowance_after(5_000, 0), ALLOWANCE_US_MIN);
+        assert_eq!(
+            allowance_after(800, 300),
+            ALLOWANCE_US,
+            "their own work is not held against them"
+        );
+    }
+
+    #[test]
+    fn what_a_step_costs_may_overdraw_the_allowance_once() {
+        let mut admission = Admission::default();
+        admission.refill(0);
+        let id = |slot| ConnId {
+            slot,
+            generation: 1,
+        };
+        (0..9).for_each(|slot| admission.queue(id(slot)));
+        let mut admitted = Vec::new();
+        while let Some(next) = admission.next() {
+            admission.charge(100);
+            admitted.push(next.slot);
+        }
+        assert_eq!(admitted, [0, 1, 2], "oldest first, 112 us each of 300");
+    }
+}

@@ -134,6 +134,10 @@ impl<T: Transport> Shard<T> {
     /// Decodes and answers frames until the bytes are used up or the line is closed.
     pub(crate) fn handle_frames(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
         let settings = Arc::clone(&self.settings);
+        let device = self.arena.get_mut(id).and_then(|conn| conn.device_mut());
+        if device.is_some_and(|device| !device.admits_bytes(bytes.len(), settings.intake, now)) {
+            return self.close(id, CloseReason::PolicyViolation);
+        }
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let mut taken = 0;
@@ -164,7 +168,7 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_event(&mut self, id: ConnId, event: &Event<'_>, out: &mut Vec<u8>, now: Now) {
-        let pings_per_second_max = self.settings.limits.pings_per_second;
+        let limits = self.settings.intake;
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
@@ -176,7 +180,7 @@ impl<T: Transport> Shard<T> {
             }
             Phase::Api(_) | Phase::Closing(_) => return,
         };
-        let verdict = device.handle_event(event, pings_per_second_max, now, out);
+        let verdict = device.handle_event(event, limits, now, out);
         self.count_event(event);
         match verdict {
             Verdict::Keep => {}

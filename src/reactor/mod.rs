@@ -145,7 +145,8 @@ impl Reactor {
             self.handle_events(&events, now);
             self.shard.finish_iteration(now);
             let end = self.clock.read();
-            self.shard.cells().iteration.observe_us(end.us - now.us);
+            self.shard.busy_us = end.us - now.us;
+            self.shard.cells().iteration.observe_us(self.shard.busy_us);
         }
         Ok(())
     }
@@ -210,7 +211,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     /// The first phases of an iteration: budgets, and what other threads have said, which feeds the rest.
     pub(crate) fn begin_iteration(&mut self, now: Now) {
         self.api.now.set(now);
-        self.admission.refill();
+        self.admission.refill(self.busy_us);
         self.cells().iterations.add(1);
         self.receive_commands(now);
     }

@@ -7,6 +7,7 @@ use crate::protocol::auth::api_key::ApiKeys;
 use crate::protocol::auth::authenticator::Authenticator;
 use crate::protocol::auth::origin::OriginPolicy;
 use crate::protocol::heartbeat::Heartbeat;
+use crate::protocol::intake::IntakeLimits;
 use crate::ws::frame;
 
 /// An immutable snapshot of everything that a reload may change.
@@ -18,6 +19,8 @@ pub struct Settings {
     pub frames: frame::Limits,
     /// Bounds on request heads, as the parser wants them.
     pub heads: request::Limits,
+    /// Bounds on what a line may send in a second.
+    pub intake: IntakeLimits,
     /// How long lines live.
     pub lifetime: section::Lifetime,
     /// How the node leaves.
@@ -51,6 +54,11 @@ impl Settings {
             frames: frame::Limits {
                 message_bytes_max: limits.message_bytes_max.as_usize(),
                 fragments_max: limits.fragments_max,
+            },
+            intake: IntakeLimits {
+                frames: limits.frames_per_second,
+                bytes: limits.bytes_per_second.bytes(),
+                pings: limits.pings_per_second,
             },
             lifetime: config.lifetime.clone(),
             drain: config.drain.clone(),

@@ -62,6 +62,8 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) closing: Vec<ConnId>,
     /// Connections on their way to becoming lines.
     pub(crate) admission: Admission,
+    /// What the last iteration took; 0 where nobody has a clock.
+    pub(crate) busy_us: u64,
     /// Where the sweep goes on.
     pub(crate) sweep: Sweep,
     /// Go-aways are being spread, or have been.
@@ -113,6 +115,7 @@ impl<T: Transport> Shard<T> {
             unread: VecDeque::new(),
             closing: Vec::new(),
             admission: Admission::default(),
+            busy_us: 0,
             sweep: Sweep::default(),
             is_draining: false,
             close_log: CloseLog::default(),

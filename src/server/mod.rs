@@ -9,6 +9,7 @@ use crate::api::ControlPlane;
 use crate::config::Config;
 use crate::config::source::Sources;
 use crate::error::StartError;
+use crate::protocol::intake::IntakeLimits;
 use crate::reactor::settings::Settings;
 use crate::server::announce::Audience;
 
@@ -40,6 +41,7 @@ pub fn run(config: Config, sources: Sources, json: bool) -> Result<(), StartErro
 pub fn run_echo(config: Config) -> Result<(), StartError> {
     let settings = Settings {
         is_echo: true,
+        intake: IntakeLimits::NONE,
         ..Settings::load(&config)?
     };
     serve(&config, settings, Sources::default(), Audience::Conformance)

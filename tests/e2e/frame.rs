@@ -356,6 +356,33 @@ fn a_flood_of_pings_ends_the_line() {
 }
 
 #[test]
+fn a_flood_of_small_frames_or_of_bytes_ends_the_line() {
+    let node = Node::start(&[
+        "limits.frames_per_second=50",
+        "limits.bytes_per_second=128KiB",
+    ]);
+    let mut canary = Canary::on(&node);
+    // Around the turn of a second twice the limit may pass.
+    let frames = frame(TEXT, r#"{"type":"ack"}"#).repeat(101);
+    let bytes = frame(TEXT, [b' '; 60_000]).repeat(5);
+    for flood in [frames, bytes] {
+        let mut line = Line::open(&node, "tv-1");
+        line.send(flood);
+        let ending = line.ending();
+        assert!(
+            matches!(ending, Ending::Closed(1008, _) | Ending::Dropped),
+            "{ending:?}"
+        );
+    }
+    node.await_metric(
+        "tautline_connections_closed_total",
+        r#"reason="policy_violation""#,
+        2.0,
+    );
+    canary.survives();
+}
+
+#[test]
 fn a_close_is_answered_with_its_code() {
     let node = Node::start(&[]);
     let mut canary = Canary::on(&node);
