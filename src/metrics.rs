@@ -172,6 +172,8 @@ pub struct ShardCells {
     pub submitted: Cell,
     /// How those ended.
     pub endings: [Cell; Ending::ALL.len()],
+    /// Answers to requests of lines that had ended before.
+    pub replies_undeliverable: Cell,
     /// Messages in outboxes whose frame is not written yet.
     pub undelivered: Cell,
     /// Messages acknowledged by the device.

@@ -1,13 +1,12 @@
 //! What travels between shards: commands, which a full mailbox refuses, and completions, which it may not.
 
-use std::sync::Arc;
-
 use tokio::sync::oneshot;
 
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, Location, MessageId, ShardId};
 use crate::base::place::{Candidates, Place};
 use crate::mailbox::queue;
+use crate::mailbox::sender::Sender;
 use crate::wire::api::{ConnectionInfo, DeviceInfo, Level};
 use crate::wire::payload::Payload;
 
@@ -65,6 +64,8 @@ pub struct Ticket {
     pub waiter: u32,
     /// Which use of that place: the asker may hang up while the answer is under way.
     pub generation: u32,
+    /// Which part of what was asked: messages to several devices have one waiter, and an answer for each.
+    pub part: u32,
 }
 
 /// How far something came, or why it ended.
@@ -105,8 +106,8 @@ pub struct Delivery {
     pub message_id: MessageId,
     /// What it carries.
     pub payload: Payload,
-    /// The name of the back end that sent it.
-    pub service: Arc<str>,
+    /// Who sent it: the owner of the device decides by it.
+    pub from: Sender,
     /// The level to answer at.
     pub wait: Level,
     /// Who is to be told.

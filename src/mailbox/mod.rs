@@ -8,3 +8,4 @@
 
 pub mod command;
 pub mod queue;
+pub mod sender;

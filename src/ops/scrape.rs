@@ -292,6 +292,14 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
     ),
     (
         (
+            "replies_undeliverable",
+            None,
+            "Answers to requests of lines that had ended before",
+        ),
+        |c| &c.replies_undeliverable,
+    ),
+    (
+        (
             "waits_timed_out",
             None,
             "Requests whose level was not reached in time",

@@ -5,6 +5,7 @@ use crate::base::id::{ConnId, MessageId, ShardId};
 use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
 use crate::mailbox::command::{Command, Delivery, Inspection, Outcome, Replacement, Ticket};
+use crate::mailbox::sender::Sender;
 use crate::metrics::Ending;
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
@@ -12,7 +13,7 @@ use crate::reactor::conn::Phase;
 use crate::reactor::outbox::{Flushed, Mark};
 use crate::reactor::shard::{Shard, Timer, token};
 use crate::wire::api::Level;
-use crate::wire::device::encode_message;
+use crate::wire::device::{MessageFrom, encode_message};
 use crate::ws::encoder;
 use crate::ws::frame::Opcode;
 
@@ -32,7 +33,7 @@ impl<T: Transport> Shard<T> {
         self.inspect(inspection);
     }
 
-    fn limit_patience(&mut self, ticket: Ticket, deadline_ms: u64) {
+    pub(crate) fn limit_patience(&mut self, ticket: Ticket, deadline_ms: u64) {
         let timer = self.wheel.schedule(deadline_ms, Timer::Waiter(ticket));
         self.api.waiters.set_timer(ticket, timer);
     }
@@ -127,9 +128,18 @@ impl<T: Transport> Shard<T> {
         let Some(conn) = self.arena.get(id) else {
             return Err((Ending::Offline, Outcome::Offline));
         };
-        let cannot_ack = conn
-            .device()
-            .is_some_and(|device| device.dialect != Dialect::Json);
+        let device = conn.device();
+        let is_allowed = device.is_some_and(|device| {
+            let identity = &device.identity;
+            delivery
+                .from
+                .may_reach(identity.device(), identity.account())
+        });
+        if !is_allowed {
+            // As if it were away: whoever may not reach it does not learn that it is here.
+            return Err((Ending::Refused, Outcome::Offline));
+        }
+        let cannot_ack = device.is_some_and(|device| device.dialect != Dialect::Json);
         if delivery.wait == Level::Acked && cannot_ack {
             return Err((Ending::Refused, Outcome::AckUnsupported));
         }
@@ -154,7 +164,7 @@ impl<T: Transport> Shard<T> {
             let wants_ack = delivery.wait == Level::Acked;
             encode_message(
                 delivery.message_id,
-                &delivery.service,
+                message_from(&delivery.from),
                 &delivery.payload,
                 wants_ack,
                 &mut frame,
@@ -372,5 +382,13 @@ impl<T: Transport> Shard<T> {
             );
             self.free_idle_outbox(id);
         }
+    }
+}
+
+/// What a receiver is told of the sender.
+fn message_from(sender: &Sender) -> MessageFrom<'_> {
+    match sender {
+        Sender::Service(name) => MessageFrom::Service(name),
+        Sender::Device(device) => MessageFrom::Device(&device.device_id),
     }
 }

@@ -248,7 +248,7 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Appends frames to the outbox, unless its owner does not read what it asked for.
-    fn send_bounded(&mut self, id: ConnId, frames: &[u8]) {
+    pub(crate) fn send_bounded(&mut self, id: ConnId, frames: &[u8]) {
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
         let waiting = self
             .arena

@@ -237,6 +237,7 @@ mod tests {
         shard: ShardId(0),
         waiter: 0,
         generation: 0,
+        part: 0,
     };
 
     #[test]

@@ -27,6 +27,7 @@ use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
 use crate::reactor::node::Node;
 use crate::reactor::outbox::Outbox;
+use crate::reactor::request::Requests;
 use crate::reactor::settings::Settings;
 use crate::reactor::sweep::Sweep;
 use crate::ws::decoder::Decoder;
@@ -69,6 +70,8 @@ pub(crate) struct Shard<T: Transport> {
     /// Go-aways are being spread, or have been.
     pub(crate) is_draining: bool,
     pub(crate) close_log: CloseLog,
+    /// What lines have asked for.
+    pub(crate) requests: Requests,
 
     /// The one buffer that everything is read into.
     pub(crate) read_buf: Vec<u8>,
@@ -119,6 +122,7 @@ impl<T: Transport> Shard<T> {
             sweep: Sweep::default(),
             is_draining: false,
             close_log: CloseLog::default(),
+            requests: Requests::default(),
             read_buf: vec![0; READ_BYTES_MAX],
             scratch: Vec::new(),
             outbox_pool: Vec::new(),
@@ -222,8 +226,12 @@ impl<T: Transport> Shard<T> {
     /// Tells whoever waits.
     pub(crate) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         if ticket.shard == self.id {
-            if let Some(timer) = self.api.waiters.complete(ticket, outcome) {
+            let completed = self.api.waiters.complete(ticket, outcome);
+            if let Some(timer) = completed.timer {
                 self.wheel.cancel(timer);
+            }
+            if let Some((request, answer)) = completed.reply {
+                self.reply(ticket, &request, answer);
             }
         } else if let Some(outgoing) = self.outgoing.get_mut(usize::from(ticket.shard.0)) {
             outgoing.stage_completion(Completion::Answer(ticket, outcome));
@@ -322,6 +330,7 @@ impl<T: Transport> Shard<T> {
                     .fingerprint(device.identity.device().as_bytes());
                 self.node.presence.release(fingerprint, self.place(id));
                 self.cells().lines.sub(1);
+                self.forget_requests(id);
                 self.log_close(&device, id, reason, now);
             }
             Phase::Upgrade(_) => self.cells().handshakes.sub(1),

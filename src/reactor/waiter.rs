@@ -1,4 +1,7 @@
 //! Who waits for an answer on this shard: a sender for its message's level, a reader for a device's whereabouts.
+//!
+//! A task of the API polls for its answer; a line is written to when the answer is there, and until then has nothing
+//! but its place here.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -7,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use crate::base::id::{Location, ShardId};
+use crate::base::id::{ConnId, Location, MessageId, ShardId};
 use crate::base::wheel::TimerId;
 use crate::mailbox::command::{Outcome, Ticket};
 use crate::wire::api::Level;
@@ -30,9 +33,40 @@ struct Waiter {
     wait: Level,
     progress: Option<(Level, Location)>,
     outcome: Option<Outcome>,
-    waker: Option<Waker>,
+    asker: Asker,
     /// Ends the waiter's patience; off the wheel once it is answered.
     timer: Option<TimerId>,
+}
+
+/// Who gets the answer.
+#[derive(Debug)]
+enum Asker {
+    /// A future of this thread, and how to have it polled.
+    Task(Option<Waker>),
+    /// A connection, into whose outbox the answer is written.
+    Line(Box<Request>),
+}
+
+/// What a line has asked for, and what its reply must say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// Who asked.
+    pub(crate) conn: ConnId,
+    /// The id that the asker chose, as raw JSON.
+    pub(crate) id: Box<str>,
+    /// The message that was sent, if one was.
+    pub(crate) message_id: Option<MessageId>,
+    /// When it was asked, in monotonic microseconds.
+    pub(crate) asked_us: u64,
+}
+
+/// What an answer has brought about.
+#[derive(Debug, Default)]
+pub(crate) struct Completed {
+    /// The timer that is not needed any more.
+    pub(crate) timer: Option<TimerId>,
+    /// The reply that a line is to be written.
+    pub(crate) reply: Option<(Box<Request>, Answer)>,
 }
 
 /// What a waiter is told.
@@ -57,29 +91,29 @@ impl Waiters {
 
     /// Reserves a place for an answer; `None` when the table is full. Dropping the future gives the place back.
     pub(crate) fn open(&self, wait: Level) -> Option<Waiting> {
-        let mut table = self.0.borrow_mut();
-        if table.waiters.len() >= table.waiters_max {
-            return None;
-        }
-        table.generation = table.generation.wrapping_add(1);
-        let (shard, generation) = (table.shard, table.generation);
-        let key = table.waiters.insert(Waiter {
-            generation,
-            wait,
-            progress: None,
-            outcome: None,
-            waker: None,
-            timer: None,
-        });
-        let waiter = u32::try_from(key).ok()?;
+        let ticket = self.0.borrow_mut().insert(wait, Asker::Task(None))?;
         Some(Waiting {
             waiters: self.clone(),
-            ticket: Ticket {
-                shard,
-                waiter,
-                generation,
-            },
+            ticket,
         })
+    }
+
+    /// Reserves a place for the answer to a line; `None` when the table is full. The answer, or [`Self::forget`], gives
+    /// the place back.
+    pub(crate) fn open_for_line(&self, wait: Level, request: Box<Request>) -> Option<Ticket> {
+        self.0.borrow_mut().insert(wait, Asker::Line(request))
+    }
+
+    /// Gives the place of a line back that will not hear the answer. Returns the timer that is not needed any more.
+    pub(crate) fn forget(&self, ticket: Ticket) -> Option<TimerId> {
+        self.0.borrow_mut().remove(ticket)?.timer
+    }
+
+    /// Whether the ticket stands for the request that a line gave this id.
+    pub(crate) fn is_request(&self, ticket: Ticket, id: &str) -> bool {
+        let mut table = self.0.borrow_mut();
+        let asker = table.find(ticket).map(|waiter| &waiter.asker);
+        matches!(asker, Some(Asker::Line(request)) if *request.id == *id)
     }
 
     /// Notes the timer that ends a waiter's patience.
@@ -89,24 +123,36 @@ impl Waiters {
         }
     }
 
-    /// Delivers an answer; one for a waiter that has left, or was answered before, is dropped. Returns the timer that
-    /// is not needed any more.
-    pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome) -> Option<TimerId> {
+    /// Delivers an answer; one for a waiter that has left, or was answered before, is dropped.
+    pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome) -> Completed {
         let mut table = self.0.borrow_mut();
-        let waiter = table
-            .find(ticket)
-            .filter(|waiter| waiter.outcome.is_none())?;
+        let Some(waiter) = table.find(ticket).filter(|waiter| waiter.outcome.is_none()) else {
+            return Completed::default();
+        };
         if let Outcome::Reached(level, location) = outcome {
             waiter.progress = Some((level, location));
             if level < waiter.wait {
-                return None;
+                return Completed::default();
             }
         }
-        waiter.outcome = Some(outcome);
-        let (waker, timer) = (waiter.waker.take(), waiter.timer.take());
-        drop(table);
-        waker.into_iter().for_each(Waker::wake);
-        timer
+        let timer = waiter.timer.take();
+        let progress = waiter.progress;
+        match &mut waiter.asker {
+            Asker::Task(waker) => {
+                let waker = waker.take();
+                waiter.outcome = Some(outcome);
+                drop(table);
+                waker.into_iter().for_each(Waker::wake);
+                Completed { timer, reply: None }
+            }
+            Asker::Line(_) => {
+                let reply = table.remove(ticket).and_then(|waiter| {
+                    let answer = Answer { outcome, progress };
+                    waiter.asker.into_request().map(|request| (request, answer))
+                });
+                Completed { timer, reply }
+            }
+        }
     }
 
     /// Whether the ticket's owner still waits.
@@ -124,7 +170,44 @@ impl Waiters {
     }
 }
 
+impl Asker {
+    fn into_request(self) -> Option<Box<Request>> {
+        match self {
+            Self::Line(request) => Some(request),
+            Self::Task(_) => None,
+        }
+    }
+}
+
 impl Table {
+    fn insert(&mut self, wait: Level, asker: Asker) -> Option<Ticket> {
+        if self.waiters.len() >= self.waiters_max {
+            return None;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let (shard, generation) = (self.shard, self.generation);
+        let waiter = u32::try_from(self.waiters.vacant_key()).ok()?;
+        self.waiters.insert(Waiter {
+            generation,
+            wait,
+            progress: None,
+            outcome: None,
+            asker,
+            timer: None,
+        });
+        Some(Ticket {
+            shard,
+            waiter,
+            generation,
+            part: 0,
+        })
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
+        self.find(ticket)?;
+        Some(self.waiters.remove(ticket.waiter as usize))
+    }
+
     fn find(&mut self, ticket: Ticket) -> Option<&mut Waiter> {
         debug_assert_eq!(
             ticket.shard, self.shard,
@@ -161,7 +244,7 @@ impl Waiting {
                 progress: waiter.progress,
             }),
             None => {
-                waiter.waker = Some(waker.clone());
+                waiter.asker = Asker::Task(Some(waker.clone()));
                 Poll::Pending
             }
         }
@@ -178,10 +261,7 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut table = self.waiters.0.borrow_mut();
-        if table.find(self.ticket).is_some() {
-            table.waiters.remove(self.ticket.waiter as usize);
-        }
+        self.waiters.0.borrow_mut().remove(self.ticket);
     }
 }
 
@@ -229,6 +309,33 @@ mod tests {
             "the table has its bound"
         );
         drop(next);
+        assert_eq!(waiters.len(), 0);
+    }
+
+    #[test]
+    fn a_line_is_answered_once_and_its_place_is_free_at_once() {
+        let waiters = Waiters::new(ShardId(0), 1);
+        let request = || {
+            Box::new(Request {
+                conn: HERE.conn,
+                id: "7".into(),
+                message_id: None,
+                asked_us: 0,
+            })
+        };
+        let ticket = waiters.open_for_line(Level::Acked, request()).unwrap();
+        assert!(waiters.is_request(ticket, "7") && !waiters.is_request(ticket, "8"));
+        let written = Outcome::Reached(Level::Written, HERE);
+        assert!(waiters.complete(ticket, written).reply.is_none());
+        let (answered, answer) = waiters.complete(ticket, Outcome::Unacked).reply.unwrap();
+        assert_eq!(answered, request());
+        assert_eq!(answer.progress, Some((Level::Written, HERE)));
+        assert!(waiters.complete(ticket, Outcome::Timeout).reply.is_none());
+
+        let next = waiters.open_for_line(Level::Queued, request()).unwrap();
+        waiters.forget(ticket);
+        assert!(waiters.is_waiting(next), "a stale ticket forgets nobody");
+        waiters.forget(next);
         assert_eq!(waiters.len(), 0);
     }
 }

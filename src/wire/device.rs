@@ -132,18 +132,31 @@ pub fn encode_welcome(welcome: &Welcome<'_>, out: &mut Vec<u8>) {
     );
 }
 
-/// Appends a `message` from a back end.
+/// Who a message is from, as its receiver is told.
+#[derive(Clone, Copy, Debug)]
+pub enum MessageFrom<'a> {
+    /// A back end, by the name of its key.
+    Service(&'a str),
+    /// Another device.
+    Device(&'a str),
+}
+
+/// Appends a `message`.
 pub fn encode_message(
     id: MessageId,
-    service: &str,
+    from: MessageFrom<'_>,
     payload: &Payload,
     wants_ack: bool,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(br#"{"type":"message","message_id":""#);
     out.extend_from_slice(&id.to_text());
-    out.extend_from_slice(br#"","from":{"service":"#);
-    encode_string(service, out);
+    let (kind, name) = match from {
+        MessageFrom::Service(name) => (br#"","from":{"service":"#.as_slice(), name),
+        MessageFrom::Device(name) => (br#"","from":{"device":"#.as_slice(), name),
+    };
+    out.extend_from_slice(kind);
+    encode_string(name, out);
     out.extend_from_slice(b"},");
     payload.encode_member(out);
     out.extend_from_slice(if wants_ack { br#","ack":true}"# } else { b"}" });
@@ -192,7 +205,8 @@ fn append_id(id: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+/// Appends formatted text.
+pub(super) fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     use std::io::Write as _;
     // Writing to a Vec cannot fail.
     out.write_fmt(text).ok();
@@ -273,10 +287,31 @@ mod tests {
     #[test]
     fn what_is_encoded_is_json() {
         let payload = Payload::from_plain(Bytes::from_static(b"{\"a\":[1,2]}"));
-        let message = encoded(|out| encode_message(MessageId(7), "back\"end", &payload, true, out));
+        let message = encoded(|out| {
+            encode_message(
+                MessageId(7),
+                MessageFrom::Service("back\"end"),
+                &payload,
+                true,
+                out,
+            )
+        });
         assert_eq!(
             message,
             json!({"type":"message","message_id":MessageId(7).to_string(),"from":{"service":"back\"end"},"data":{"a":[1,2]},"ack":true})
+        );
+        let message = encoded(|out| {
+            encode_message(
+                MessageId(7),
+                MessageFrom::Device("tv-1"),
+                &payload,
+                false,
+                out,
+            )
+        });
+        assert_eq!(
+            message,
+            json!({"type":"message","message_id":MessageId(7).to_string(),"from":{"device":"tv-1"},"data":{"a":[1,2]}})
         );
         assert_eq!(
             encoded(|out| encode_goaway(CloseReason::Drain, 5, 6, out)),

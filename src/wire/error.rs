@@ -31,6 +31,8 @@ pub enum ErrorCode {
     DeviceOffline,
     /// The connection named is gone.
     ConnectionGone,
+    /// The target is not connected, or the device may not send to it: the two are told apart to nobody.
+    TargetUnavailable,
     /// The per-caller rate was exceeded.
     RateLimited,
     /// The node has no room for the request now.
@@ -51,7 +53,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in table order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::InvalidId,
         Self::InvalidBody,
@@ -64,6 +66,7 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::DeviceOffline,
         Self::ConnectionGone,
+        Self::TargetUnavailable,
         Self::RateLimited,
         Self::Overloaded,
         Self::Draining,
@@ -108,6 +111,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => ("method_not_allowed", 405, false),
             Self::DeviceOffline => ("device_offline", 404, true),
             Self::ConnectionGone => ("connection_gone", 410, false),
+            Self::TargetUnavailable => ("target_unavailable", 404, true),
             Self::RateLimited => ("rate_limited", 429, true),
             Self::Overloaded => ("overloaded", 503, true),
             Self::Draining => ("draining", 503, true),

@@ -8,3 +8,4 @@ pub mod api;
 pub mod device;
 pub mod error;
 pub mod payload;
+pub mod reply;

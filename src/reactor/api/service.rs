@@ -16,6 +16,7 @@ use crate::base::id::{ConnectionId, Location, is_valid_id};
 use crate::base::place::Candidates;
 use crate::config::section::ApiRole;
 use crate::mailbox::command::{Delivery, Inspection, Outcome};
+use crate::mailbox::sender::Sender;
 use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::pipe::PipeEnd;
 use crate::reactor::api::{ApiContext, ControlBody, Stage, Submission};
@@ -122,7 +123,7 @@ async fn send(
         bound_to,
         message_id,
         payload,
-        service,
+        from: Sender::Service(service),
         wait,
         ticket: waiting.ticket(),
         submitted_us: now.us,
@@ -219,7 +220,7 @@ async fn hand_over(
 }
 
 /// The level a message reached and where, or the error that says why it did not: the one place that decides.
-fn reached(outcome: Outcome) -> Result<(Level, Location), Refused> {
+pub(crate) fn reached(outcome: Outcome) -> Result<(Level, Location), Refused> {
     match outcome {
         Outcome::Reached(level, location) => Ok((level, location)),
         Outcome::Offline => Err(OFFLINE),

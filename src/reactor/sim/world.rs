@@ -21,6 +21,7 @@ use crate::base::time::Now;
 use crate::config::Config;
 use crate::mailbox::command::{Command, Delivery, Mailbox, Post};
 use crate::mailbox::queue::Wake;
+use crate::mailbox::sender::Sender;
 use crate::metrics::{node_cells, total};
 use crate::protocol::upgrade::Upgrade;
 use crate::reactor::api::ApiContext;
@@ -235,7 +236,7 @@ impl World {
             bound_to: None,
             message_id: MessageId(number.into()),
             payload: Payload::from_plain(Bytes::from(number.to_string())),
-            service: "sim".into(),
+            from: Sender::Service("sim".into()),
             wait,
             ticket: waiting.ticket(),
             submitted_us: self.now.us,

@@ -1,0 +1,95 @@
+//! The `reply` frame: what became of a request that a device gave an id.
+
+use crate::base::id::MessageId;
+use crate::wire::api::Level;
+use crate::wire::device::append;
+use crate::wire::error::ErrorCode;
+use crate::wire::payload::encode_string;
+
+/// What every reply says.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// The request's id, as the raw JSON it came as.
+    pub id: &'a str,
+    /// The message that was sent, if one was.
+    pub message_id: Option<MessageId>,
+    /// The level reached so far.
+    pub level: Option<Level>,
+    /// From reading the request to answering it, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// Appends the `reply` to a request that was carried out.
+pub fn encode_success(reply: &Reply<'_>, result: Level, out: &mut Vec<u8>) {
+    encode_head(reply, out);
+    append(out, format_args!(r#","result":"{}""#, result.word()));
+    encode_tail(reply, out);
+    out.push(b'}');
+}
+
+/// Appends the `reply` to a request that was not.
+pub fn encode_failure(reply: &Reply<'_>, code: ErrorCode, message: &str, out: &mut Vec<u8>) {
+    encode_head(reply, out);
+    encode_tail(reply, out);
+    append(
+        out,
+        format_args!(r#","error":{{"code":"{}","message":"#, code.word()),
+    );
+    encode_string(message, out);
+    append(
+        out,
+        format_args!(r#","retryable":{}}}}}"#, code.is_retryable()),
+    );
+}
+
+fn encode_head(reply: &Reply<'_>, out: &mut Vec<u8>) {
+    append(out, format_args!(r#"{{"type":"reply","id":{}"#, reply.id));
+    if let Some(message_id) = reply.message_id {
+        append(out, format_args!(r#","message_id":"{message_id}""#));
+    }
+}
+
+fn encode_tail(reply: &Reply<'_>, out: &mut Vec<u8>) {
+    if let Some(level) = reply.level {
+        append(out, format_args!(r#","level":"{}""#, level.word()));
+    }
+    append(out, format_args!(r#","latency_ms":{}"#, reply.latency_ms));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const REPLY: Reply<'_> = Reply {
+        id: r#""a\"b""#,
+        message_id: Some(MessageId(7)),
+        level: Some(Level::Written),
+        latency_ms: 3,
+    };
+
+    #[test]
+    fn replies_are_json_and_echo_the_id_as_it_came() {
+        let mut out = Vec::new();
+        encode_success(&REPLY, Level::Written, &mut out);
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            value,
+            json!({"type":"reply","id":"a\"b","message_id":MessageId(7).to_string(),"result":"written","level":"written","latency_ms":3})
+        );
+
+        out.clear();
+        let reply = Reply {
+            message_id: None,
+            level: None,
+            ..REPLY
+        };
+        encode_failure(&reply, ErrorCode::TargetUnavailable, "not\nthere", &mut out);
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            value,
+            json!({"type":"reply","id":"a\"b","latency_ms":3,"error":{"code":"target_unavailable","message":"not\nthere","retryable":true}})
+        );
+    }
+}
