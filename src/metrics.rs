@@ -70,6 +70,8 @@ impl Histogram {
 pub enum Refusal {
     /// The connection table, or the descriptor table, is full.
     TableFull,
+    /// Memory is short.
+    Memory,
     /// The node is leaving.
     Draining,
     /// The request head was malformed, oversize or not an upgrade.
@@ -82,8 +84,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause, in metric order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::TableFull,
+        Self::Memory,
         Self::Draining,
         Self::BadRequest,
         Self::ForbiddenOrigin,
@@ -94,6 +97,7 @@ impl Refusal {
     pub const fn word(self) -> &'static str {
         match self {
             Self::TableFull => "table_full",
+            Self::Memory => "memory",
             Self::Draining => "draining",
             Self::BadRequest => "bad_request",
             Self::ForbiddenOrigin => "forbidden_origin",
@@ -192,6 +196,8 @@ pub struct ShardCells {
     pub outbox_bytes: Cell,
     /// Commands refused because a mailbox was full.
     pub mailbox_full: Cell,
+    /// Idle lines closed because memory was short.
+    pub shed: Cell,
     /// Iterations of the loop.
     pub iterations: Cell,
     /// Requests answered by the sending API.

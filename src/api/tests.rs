@@ -44,6 +44,7 @@ impl Bench {
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             failed_reloads: AtomicU64::new(0),
+            pressure: crate::reactor::pressure::PressureGauge::default(),
         });
         let posts = mailboxes.iter().map(Mailbox::post).collect();
         let runtime = tokio::runtime::Handle::current();

@@ -20,7 +20,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use section::{
-    Api, Auth, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Node, Ops, Reactor, Section,
+    Api, Auth, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Memory, Node, Ops, Reactor, Section,
 };
 
 /// Everything an operator can set. [`Default`] is what runs without a file.
@@ -43,6 +43,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// `[limits]`
     pub limits: Limits,
+    /// `[memory]`
+    pub memory: Memory,
     /// `[lifetime]`
     pub lifetime: Lifetime,
     /// `[drain]`
@@ -53,7 +55,7 @@ pub struct Config {
 
 impl Config {
     /// The sections in the order of the file, each with its keys and their documentation.
-    pub const SECTIONS: [Section; 11] = [
+    pub const SECTIONS: [Section; 12] = [
         Node::SECTION,
         Listen::SECTION,
         Reactor::SECTION,
@@ -62,6 +64,7 @@ impl Config {
         Ops::SECTION,
         Heartbeat::SECTION,
         Limits::SECTION,
+        Memory::SECTION,
         Lifetime::SECTION,
         Drain::SECTION,
         Log::SECTION,

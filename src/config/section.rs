@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::size::Size;
@@ -216,6 +217,21 @@ section! {
         bytes_per_second: Size = Size::kib(1_024),
         /// Pings and token refreshes a device may send in one second, below 255; more end its line. 0: no limit.
         pings_per_second: u8 = 20,
+    }
+}
+
+section! {
+    /// What to give up when memory is short, at which share of it in percent.
+    Memory as "memory" {
+        /// Resident memory the process may use, as "20GiB". Unset: the bound of its control group, else the machine's memory;
+        /// both count what the kernel keeps for sockets too.
+        limit: Option<ByteSize> = None,
+        /// From here on new lines are refused with 503.
+        refuse_lines_at: u8 = 85,
+        /// From here on the newest idle lines are closed (4007), a fiftieth of all in a second.
+        shed_lines_at: u8 = 92,
+        /// From here on new messages are refused with 503.
+        refuse_messages_at: u8 = 96,
     }
 }
 

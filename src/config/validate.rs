@@ -20,6 +20,7 @@ impl Config {
         errors.extend(self.zeros());
         errors.extend(self.contradictions());
         errors.extend(self.limit_mistakes());
+        errors.extend(self.memory_mistakes());
         ConfigErrors::check(errors)
     }
 
@@ -192,6 +193,36 @@ impl Config {
                 "durations",
                 "one is above a year, which no deadline here can hold",
                 "choose a smaller value",
+            ),
+        ])
+    }
+
+    fn memory_mistakes(&self) -> Vec<ConfigError> {
+        let memory = &self.memory;
+        found([
+            (
+                memory.limit.is_some_and(|limit| limit.as_u64() == 0),
+                "memory.limit",
+                "zero",
+                "choose a greater value, or leave it out",
+            ),
+            (
+                memory.refuse_lines_at == 0,
+                "memory.refuse_lines_at",
+                "zero, so no line could ever be opened",
+                "choose a share of memory in percent",
+            ),
+            (
+                memory.shed_lines_at < memory.refuse_lines_at,
+                "memory.shed_lines_at",
+                "below memory.refuse_lines_at, so lines would be closed while new ones are let in",
+                "choose a greater value",
+            ),
+            (
+                memory.refuse_messages_at < memory.shed_lines_at,
+                "memory.refuse_messages_at",
+                "below memory.shed_lines_at",
+                "choose a greater value",
             ),
         ])
     }

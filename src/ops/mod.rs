@@ -1,7 +1,7 @@
 //! Layer 5: what operators and their machines look at: metrics and probes.
 //!
 //! A listener of its own, so that nobody who may send can look, and no load of senders keeps a probe waiting. Reads
-//! what others count (`scrape`, `pulse`) and changes nothing.
+//! what others count (`scrape`, `pulse`, `memory`) and changes nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::ops::pulse::Pulse;
 use crate::ops::scrape::Scrape;
 use crate::reactor::node::Node;
 
+pub(crate) mod memory;
 mod pulse;
 mod scrape;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::base::close::CloseReason;
 use crate::metrics::{Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, total};
 use crate::net::fdtable::descriptors_max;
+use crate::ops::memory::resident_bytes;
 use crate::reactor::node::Node;
 
 /// Reads a node's numbers.
@@ -79,6 +80,9 @@ impl Numbers {
             page.begin(memory, MetricType::Gauge)?
                 .encode_gauge(&bytes)?;
         }
+        let help = "0: enough memory; 1: new lines are refused; 2: idle lines are shed; 3: new messages are refused";
+        let level = i64::from(self.0.pressure.level() as u8);
+        page.gauge(("memory_pressure", None, help), level)?;
         let help = "Reloads that left the old configuration in place";
         let reloads = ("config_reload_failures", None, help);
         page.counter(reloads, self.0.failed_reloads.load(Ordering::Relaxed))
@@ -146,16 +150,6 @@ fn imbalance(cells: &NodeCells) -> i64 {
 /// A number that goes up and down: cells wrap, and read as signed they are right.
 fn level(value: u64) -> i64 {
     value.cast_signed()
-}
-
-/// Resident memory, if the system tells.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// A metric's name, unit and help text.
@@ -263,6 +257,14 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
         |c| &c.accept_errors,
     ),
     (("lines_opened", None, "Lines authenticated"), |c| &c.opened),
+    (
+        (
+            "lines_shed",
+            None,
+            "Idle lines closed because memory was short",
+        ),
+        |c| &c.shed,
+    ),
     (
         ("auth_failures", None, "Credentials of devices that failed"),
         |c| &c.auth_failures,

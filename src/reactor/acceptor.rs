@@ -13,6 +13,7 @@ use crate::net::stream::Transport;
 use crate::protocol::upgrade::Upgrade;
 use crate::reactor::api::ApiConn;
 use crate::reactor::conn::Phase;
+use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::Shard;
 
 /// The listeners of one reactor.
@@ -145,6 +146,8 @@ impl Shard<TcpStream> {
         let is_crowded = self.arena.len() >= self.slots_max.saturating_sub(2 * spare);
         let turned_away = if self.node.is_draining.load(Ordering::Relaxed) {
             Some(Refusal::Draining)
+        } else if self.node.pressure.level() >= Pressure::RefuseLines {
+            Some(Refusal::Memory)
         } else if is_crowded
             || sockets >= limits.connections_max
             || self.cells().handshakes.value() >= handshakes_max

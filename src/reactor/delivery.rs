@@ -11,6 +11,7 @@ use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
 use crate::reactor::conn::Phase;
 use crate::reactor::outbox::{Flushed, Mark};
+use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::{Shard, Timer, token};
 use crate::wire::api::Level;
 use crate::wire::device::{MessageFrom, encode_message};
@@ -21,6 +22,10 @@ impl<T: Transport> Shard<T> {
     /// Takes a message up for delivery: looks the device up, and delivers or passes it on.
     pub(crate) fn submit(&mut self, mut delivery: Box<Delivery>, deadline_ms: u64) {
         self.cells().submitted.add(1);
+        if self.node.pressure.level() >= Pressure::RefuseMessages {
+            self.count_ending(Ending::Busy);
+            return self.answer(delivery.ticket, Outcome::Busy);
+        }
         self.limit_patience(delivery.ticket, deadline_ms);
         delivery.candidates = self.candidates(&delivery.device_id);
         self.deliver(delivery);

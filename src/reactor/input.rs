@@ -139,7 +139,7 @@ impl<T: Transport> Shard<T> {
                 self.send(id, &response);
                 self.close(
                     id,
-                    if refusal == Refusal::TableFull {
+                    if matches!(refusal, Refusal::TableFull | Refusal::Memory) {
                         CloseReason::Overload
                     } else {
                         CloseReason::Refused

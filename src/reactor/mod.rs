@@ -31,6 +31,7 @@ pub(crate) mod input;
 pub(crate) mod line;
 pub mod node;
 pub(crate) mod outbox;
+pub mod pressure;
 pub(crate) mod request;
 pub mod settings;
 pub(crate) mod shard;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::id::{ConnId, ConnectionId, Location, NodeEpoch, ShardId};
 use crate::metrics::NodeCells;
+use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
 use crate::route::presence::Presence;
 
@@ -31,6 +32,8 @@ pub struct Node {
     pub is_draining: AtomicBool,
     /// Reloads that failed and left the old settings in place.
     pub failed_reloads: AtomicU64,
+    /// How short of memory the node is.
+    pub pressure: PressureGauge,
 }
 
 impl Node {

@@ -23,6 +23,8 @@ pub struct Settings {
     pub intake: IntakeLimits,
     /// How long lines live.
     pub lifetime: section::Lifetime,
+    /// When memory is short.
+    pub memory: section::Memory,
     /// How the node leaves.
     pub drain: section::Drain,
     /// Bounds on the sending API.
@@ -61,6 +63,7 @@ impl Settings {
                 pings: limits.pings_per_second,
             },
             lifetime: config.lifetime.clone(),
+            memory: config.memory.clone(),
             drain: config.drain.clone(),
             api: config.api.clone(),
             heads: request::Limits {

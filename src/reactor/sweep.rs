@@ -55,6 +55,7 @@ impl<T: Transport> Shard<T> {
         let mut found = std::mem::take(&mut self.sweep.found);
         self.arena
             .sweep(self.sweep.cursor..end, now.tick(), &mut found);
+        self.shed(self.sweep.cursor..end);
         self.sweep.cursor = end;
         for id in found.drain(..) {
             self.handle_due(id, now);

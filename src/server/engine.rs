@@ -24,6 +24,7 @@ use crate::net::fdtable::FdTable;
 use crate::net::listener::{self, Listener, ListenerOptions};
 use crate::reactor::acceptor::Port;
 use crate::reactor::node::Node;
+use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
 use crate::reactor::{Parts, Reactor, Seed};
 use crate::route::presence::Presence;
@@ -84,6 +85,7 @@ impl Prepared {
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             failed_reloads: AtomicU64::new(0),
+            pressure: PressureGauge::default(),
         });
         Ok(Self {
             node,

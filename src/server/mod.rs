@@ -18,6 +18,7 @@ mod capacity;
 mod engine;
 mod lifecycle;
 mod log;
+mod memory;
 
 /// Serves until told to stop. `json` announces the node as one line of JSON instead of some for people.
 ///
@@ -66,6 +67,7 @@ fn serve(
     ));
     let engine = prepared.start(config, &control)?;
     let ops = runtime.block_on(crate::ops::listen(config, &control.node))?;
+    runtime.spawn(memory::watch(Arc::clone(&control.node)));
     announce::announce(config, &engine, ops, audience);
     runtime.block_on(lifecycle::wait(signals, &control, &sources));
     engine.stop();

@@ -25,6 +25,7 @@ mod http;
 mod lifetime;
 mod line;
 mod log;
+mod memory;
 mod node;
 mod order;
 mod replaced;

@@ -84,6 +84,7 @@ impl World {
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             failed_reloads: AtomicU64::new(0),
+            pressure: crate::reactor::pressure::PressureGauge::default(),
         });
         let shards = mailboxes
             .into_iter()
