@@ -8,6 +8,7 @@ use crate::api::ControlPlane;
 use crate::config::source::Sources;
 use crate::error::StartError;
 use crate::reactor::settings::Settings;
+use crate::server::log::Logger;
 
 /// The signals the node listens to.
 pub(super) struct Signals {
@@ -42,12 +43,17 @@ impl Signals {
 }
 
 /// Returns when the node has drained, or when somebody has lost patience.
-pub(super) async fn wait(mut signals: Signals, control: &Arc<ControlPlane>, sources: &Sources) {
+pub(super) async fn wait(
+    mut signals: Signals,
+    control: &Arc<ControlPlane>,
+    sources: &Sources,
+    logger: &Logger,
+) {
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(control, sources),
+            _ = signals.hang_up.recv() => reload(control, sources, logger),
         }
     }
     tracing::info!("draining; a second signal closes now");
@@ -57,13 +63,14 @@ pub(super) async fn wait(mut signals: Signals, control: &Arc<ControlPlane>, sour
     }
 }
 
-/// Reads keys and limits again; what makes no sense leaves the old ones in place.
-fn reload(control: &ControlPlane, sources: &Sources) {
+/// Reads keys, limits and the log level again; what makes no sense leaves the old ones in place.
+fn reload(control: &ControlPlane, sources: &Sources, logger: &Logger) {
     let loaded = sources
         .load()
-        .and_then(|loaded| Settings::load(&loaded.config));
+        .and_then(|loaded| Ok((Settings::load(&loaded.config)?, loaded.config.log.level)));
     match loaded {
-        Ok(settings) => {
+        Ok((settings, level)) => {
+            logger.set_level(level);
             control.reload(settings);
             tracing::info!("configuration reloaded: limits, keys and tokens are the new ones");
         }

@@ -1,30 +1,60 @@
 //! Log lines go to a writer thread: no reactor waits for a terminal or a disk.
 
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::SubscriberBuilder;
 
 use crate::config::section::{Log, LogFormat, LogLevel};
 
-/// Starts logging to standard error. Lines are written as long as the guard lives; when the writer cannot keep up,
-/// lines are dropped rather than anyone held up.
-pub(super) fn start(log: &Log) -> WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let level = match log.level {
+/// The log. Lines are written as long as it lives.
+pub(super) struct Logger {
+    set_level: Box<dyn Fn(EnvFilter)>,
+    _writer: WorkerGuard,
+}
+
+impl Logger {
+    /// Starts logging to standard error. When the writer cannot keep up, lines are dropped rather than anyone held up.
+    pub(super) fn start(log: &Log) -> Self {
+        let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+        let builder = SubscriberBuilder::default()
+            .with_writer(writer)
+            .with_env_filter(filter(log.level))
+            .with_ansi(false);
+        // A second server in one process, as in tests, keeps the first one's subscriber.
+        let set_level: Box<dyn Fn(EnvFilter)> = match log.format {
+            LogFormat::Text => {
+                let builder = builder.with_filter_reloading();
+                let handle = builder.reload_handle();
+                builder.try_init().ok();
+                Box::new(move |level| handle.reload(level).unwrap_or_default())
+            }
+            LogFormat::Json => {
+                let builder = builder.json().with_filter_reloading();
+                let handle = builder.reload_handle();
+                builder.try_init().ok();
+                Box::new(move |level| handle.reload(level).unwrap_or_default())
+            }
+        };
+        Self {
+            set_level,
+            _writer: guard,
+        }
+    }
+
+    /// Writes lines of this level and above from now on.
+    pub(super) fn set_level(&self, level: LogLevel) {
+        (self.set_level)(filter(level));
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let builder = SubscriberBuilder::default()
-        .with_writer(writer)
-        .with_max_level(level)
-        .with_ansi(false);
-    // A second server in one process, as in tests, keeps the first one's subscriber.
-    match log.format {
-        LogFormat::Text => builder.try_init().ok(),
-        LogFormat::Json => builder.json().try_init().ok(),
-    };
-    guard
+    EnvFilter::default().add_directive(level.into())
 }

@@ -12,6 +12,7 @@ use crate::error::StartError;
 use crate::protocol::intake::IntakeLimits;
 use crate::reactor::settings::Settings;
 use crate::server::announce::Audience;
+use crate::server::log::Logger;
 
 mod announce;
 mod capacity;
@@ -54,7 +55,7 @@ fn serve(
     sources: Sources,
     audience: Audience,
 ) -> Result<(), StartError> {
-    let _log = log::start(&config.log);
+    let logger = Logger::start(&config.log);
     crate::net::fdtable::raise_descriptors_max();
     let runtime = start_runtime()?;
     // Signal handlers, like everything the runtime polls, must exist before the first reactor splits its table off.
@@ -69,7 +70,7 @@ fn serve(
     let ops = runtime.block_on(crate::ops::listen(config, &control.node))?;
     runtime.spawn(memory::watch(Arc::clone(&control.node)));
     announce::announce(config, &engine, ops, audience);
-    runtime.block_on(lifecycle::wait(signals, &control, &sources));
+    runtime.block_on(lifecycle::wait(signals, &control, &sources, &logger));
     engine.stop();
     Ok(())
 }

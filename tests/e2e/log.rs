@@ -44,6 +44,26 @@ fn tokens_keys_and_payloads_are_never_logged() {
 }
 
 #[test]
+fn the_level_changes_without_a_restart() {
+    let node = crate::node::Setup::new(&[])
+        .config("[log]\nlevel = \"error\"\n")
+        .start();
+    drop(Device::connect(&node, "tv-1"));
+    node.await_metric("tautline_lines", "", 0.0);
+    assert!(!node.log().contains("tv-1"), "{}", node.log());
+    let file = node.dir().join("tautline.toml");
+    std::fs::write(&file, "[log]\nlevel = \"info\"\n").unwrap();
+    node.signal(Signal::SIGHUP);
+    crate::deadline::eventually("the reload", || {
+        node.log().contains("reloaded").then_some(())
+    });
+    drop(Device::connect(&node, "tv-2"));
+    crate::deadline::eventually("a line for the close", || {
+        node.log().contains("tv-2").then_some(())
+    });
+}
+
+#[test]
 fn control_characters_never_reach_the_log() {
     let mut node = Node::start(&["log.level=trace"]);
     for (name, value) in [
