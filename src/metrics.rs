@@ -119,18 +119,21 @@ pub enum Ending {
     SlowConsumer,
     /// The line it was bound to is gone, or cannot do what was asked.
     Refused,
+    /// The device gets messages from other devices faster than it may.
+    RateLimited,
     /// A mailbox or a table on the way was full.
     Busy,
 }
 
 impl Ending {
     /// Every ending, in metric order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Written,
         Self::Lost,
         Self::Offline,
         Self::SlowConsumer,
         Self::Refused,
+        Self::RateLimited,
         Self::Busy,
     ];
 
@@ -142,6 +145,7 @@ impl Ending {
             Self::Offline => "offline",
             Self::SlowConsumer => "slow_consumer",
             Self::Refused => "refused",
+            Self::RateLimited => "rate_limited",
             Self::Busy => "busy",
         }
     }
@@ -176,6 +180,10 @@ pub struct ShardCells {
     pub submitted: Cell,
     /// How those ended.
     pub endings: [Cell; Ending::ALL.len()],
+    /// Messages that devices asked to be sent.
+    pub sends: Cell,
+    /// Those that were over their sender's allowance.
+    pub sends_rate_limited: Cell,
     /// Answers to requests of lines that had ended before.
     pub replies_undeliverable: Cell,
     /// Messages in outboxes whose frame is not written yet.

@@ -44,6 +44,11 @@ impl TokenBucket {
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
+    /// The monotonic millisecond by which the bucket is full, if nobody takes: from then on it is as good as new.
+    pub fn full_at_ms(&self) -> u64 {
+        self.full_ns.div_ceil(1_000_000)
+    }
+
     /// How long until a token can be taken: zero if one can be now.
     pub fn wait(&self, now: Now) -> Duration {
         let missing_ns = self.missing_ns(now) + self.cost_ns(1);
@@ -87,6 +92,8 @@ mod tests {
         assert_eq!((0..5).filter(|_| bucket.take(1, at_us(0))).count(), 3);
         assert!(!bucket.take(1, at_us(99_999)));
         assert!(bucket.take(1, at_us(100_000)));
+        assert_eq!(bucket.full_at_ms(), 400);
+        assert_eq!(bucket.available(at_us(400_000)), 3);
         assert_eq!(bucket.available(at_us(10_000_000)), 3);
     }
 

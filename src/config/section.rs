@@ -217,6 +217,14 @@ section! {
         bytes_per_second: Size = Size::kib(1_024),
         /// Pings and token refreshes a device may send in one second, below 255; more end its line. 0: no limit.
         pings_per_second: u8 = 20,
+        /// Messages a device may send to others in one second, in the long run; more are refused with `rate_limited`.
+        sends_per_second: u32 = 50,
+        /// Messages a device may send at once. A message to a whole account counts as one for each of its devices.
+        sends_burst: u32 = 100,
+        /// Messages a device may get from others in one second, in the long run; back ends are not bounded by it.
+        receives_per_second: u32 = 200,
+        /// Messages a device may get from others at once.
+        receives_burst: u32 = 400,
     }
 }
 

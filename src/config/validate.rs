@@ -139,6 +139,13 @@ impl Config {
                 "limits.mailbox_commands_max",
                 limits.mailbox_commands_max == 0,
             ),
+            ("limits.sends_per_second", limits.sends_per_second == 0),
+            ("limits.sends_burst", limits.sends_burst == 0),
+            (
+                "limits.receives_per_second",
+                limits.receives_per_second == 0,
+            ),
+            ("limits.receives_burst", limits.receives_burst == 0),
             ("lifetime.age_max", lifetime.age_max.is_zero()),
             ("lifetime.goaway_grace", lifetime.goaway_grace.is_zero()),
             ("lifetime.close_timeout", lifetime.close_timeout.is_zero()),

@@ -85,6 +85,8 @@ pub enum Outcome {
     SlowConsumer,
     /// A raw line cannot acknowledge.
     AckUnsupported,
+    /// The sender, or the device it sends to, has used its allowance up.
+    RateLimited,
     /// A mailbox or table on the way was full.
     Busy,
     /// The deadline came first.

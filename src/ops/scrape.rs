@@ -293,6 +293,18 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
         |c| &c.acked,
     ),
     (
+        ("sends", None, "Messages that devices asked to be sent"),
+        |c| &c.sends,
+    ),
+    (
+        (
+            "sends_rate_limited",
+            None,
+            "Messages of devices over their sender's allowance",
+        ),
+        |c| &c.sends_rate_limited,
+    ),
+    (
         (
             "replies_undeliverable",
             None,

@@ -9,6 +9,8 @@ use crate::protocol::auth::identity::Identity;
 use crate::protocol::intake::{Intake, IntakeLimits};
 use crate::wire::device::{DeviceFrame, FrameError, encode_error, encode_pong};
 use crate::wire::error::ErrorCode;
+use crate::wire::reply::{Reply, encode_failure};
+use crate::wire::send::SendFrame;
 use crate::ws::decoder::Event;
 use crate::ws::encoder;
 use crate::ws::frame::Opcode;
@@ -61,6 +63,8 @@ pub enum Verdict<'a> {
     Refresh(Cow<'a, str>),
     /// A message was acknowledged.
     Acked(MessageId),
+    /// Send a message to other devices.
+    Send(SendFrame<'a>),
 }
 
 impl Device {
@@ -166,7 +170,10 @@ impl Device {
     }
 }
 
-fn handle_frame<'a>(frame: Result<DeviceFrame<'a>, FrameError>, out: &mut Vec<u8>) -> Verdict<'a> {
+fn handle_frame<'a>(
+    frame: Result<DeviceFrame<'a>, FrameError<'a>>,
+    out: &mut Vec<u8>,
+) -> Verdict<'a> {
     let (id, code, cause) = match frame {
         Ok(DeviceFrame::Ping { id }) => {
             let mut pong = Vec::new();
@@ -176,6 +183,7 @@ fn handle_frame<'a>(frame: Result<DeviceFrame<'a>, FrameError>, out: &mut Vec<u8
         }
         Ok(DeviceFrame::Refresh { token }) => return Verdict::Refresh(token.into()),
         Ok(DeviceFrame::Ack { message_id }) => return Verdict::Acked(message_id),
+        Ok(DeviceFrame::Send(send)) => return Verdict::Send(send),
         Ok(DeviceFrame::Hello { .. }) => (
             None,
             ErrorCode::BadRequest,
@@ -191,6 +199,10 @@ fn handle_frame<'a>(frame: Result<DeviceFrame<'a>, FrameError>, out: &mut Vec<u8
             ErrorCode::InvalidBody,
             "a frame is one JSON object with a string `type`".into(),
         ),
+        Err(FrameError::Refused { id, code, cause }) => {
+            encode_refusal(id, code, cause, out);
+            return Verdict::Corrected;
+        }
         Err(FrameError::MissingField(field)) => (
             None,
             ErrorCode::InvalidBody,
@@ -201,6 +213,19 @@ fn handle_frame<'a>(frame: Result<DeviceFrame<'a>, FrameError>, out: &mut Vec<u8
     encode_error(id, code, &cause, &mut answer);
     encoder::encode(Opcode::Text, &answer, out);
     Verdict::Corrected
+}
+
+/// Appends the reply to a request that came to nothing at once.
+pub fn encode_refusal(id: &str, code: ErrorCode, cause: &str, out: &mut Vec<u8>) {
+    let reply = Reply {
+        id,
+        message_id: None,
+        level: None,
+        latency_ms: 0,
+    };
+    let mut text = Vec::new();
+    encode_failure(&reply, code, cause, &mut text);
+    encoder::encode(Opcode::Text, &text, out);
 }
 
 #[cfg(test)]
@@ -226,6 +251,7 @@ mod tests {
             Verdict::Close(reason) => Verdict::Close(reason),
             Verdict::Refresh(token) => Verdict::Refresh(token.into_owned().into()),
             Verdict::Acked(id) => Verdict::Acked(id),
+            Verdict::Send(_) => unreachable!("no test here sends"),
         };
         (
             String::from_utf8_lossy(out.get(2..).unwrap_or_default()).into_owned(),

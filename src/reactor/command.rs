@@ -118,6 +118,7 @@ impl<T: Transport> Shard<T> {
         for timer in expired {
             match timer {
                 Timer::Conn(id, deadline) => self.handle_deadline(id, deadline, now),
+                Timer::Allowance(id) => self.free_allowance(id, now),
                 Timer::Waiter(ticket) => {
                     if self.api.waiters.is_waiting(ticket) {
                         self.cells().timeouts.add(1);

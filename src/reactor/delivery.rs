@@ -148,6 +148,13 @@ impl<T: Transport> Shard<T> {
         if delivery.wait == Level::Acked && cannot_ack {
             return Err((Ending::Refused, Outcome::AckUnsupported));
         }
+        let is_from_device = matches!(delivery.from, Sender::Device(_));
+        if is_from_device && !self.take_receive(id, self.api.now.get()) {
+            return Err((Ending::RateLimited, Outcome::RateLimited));
+        }
+        let Some(conn) = self.arena.get(id) else {
+            return Err((Ending::Offline, Outcome::Offline));
+        };
         let waiting = conn.outbox.as_ref().map_or(0, |outbox| outbox.len());
         // A message over the limit by itself still fits an empty outbox: payloads have their own bound.
         if waiting > 0 && waiting + delivery.payload.bytes.len() > outbox_bytes_max {

@@ -187,6 +187,7 @@ impl<T: Transport> Shard<T> {
             Verdict::Corrected => self.cells().frame_errors.add(1),
             Verdict::Close(reason) => self.close(id, reason),
             Verdict::Acked(message_id) => self.handle_ack(id, message_id),
+            Verdict::Send(send) => self.handle_send(id, send, out, now),
             Verdict::Refresh(token) => self.refresh(id, &token, out, now),
         }
     }

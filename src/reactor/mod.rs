@@ -22,10 +22,12 @@ use crate::reactor::shard::{Shard, conn_id};
 
 pub mod acceptor;
 pub(crate) mod admission;
+pub(crate) mod allowance;
 pub mod api;
 pub(crate) mod close_log;
 pub(crate) mod command;
 pub(crate) mod conn;
+pub(crate) mod d2d;
 pub(crate) mod delivery;
 pub(crate) mod input;
 pub(crate) mod line;

@@ -22,6 +22,7 @@ use crate::metrics::{Ending, ShardCells};
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
 use crate::reactor::admission::Admission;
+use crate::reactor::allowance::Allowances;
 use crate::reactor::api::ApiContext;
 use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
@@ -70,6 +71,8 @@ pub(crate) struct Shard<T: Transport> {
     /// Go-aways are being spread, or have been.
     pub(crate) is_draining: bool,
     pub(crate) close_log: CloseLog,
+    /// What lines may still send and get at once.
+    pub(crate) allowances: Allowances,
     /// What lines have asked for.
     pub(crate) requests: Requests,
 
@@ -88,6 +91,8 @@ pub(crate) enum Timer {
     Conn(ConnId, Tick),
     /// A waiter's patience.
     Waiter(Ticket),
+    /// The allowances of a connection that may be full again.
+    Allowance(ConnId),
 }
 
 impl<T: Transport> Shard<T> {
@@ -122,6 +127,7 @@ impl<T: Transport> Shard<T> {
             sweep: Sweep::default(),
             is_draining: false,
             close_log: CloseLog::default(),
+            allowances: Allowances::default(),
             requests: Requests::default(),
             read_buf: vec![0; READ_BYTES_MAX],
             scratch: Vec::new(),
@@ -331,6 +337,7 @@ impl<T: Transport> Shard<T> {
                 self.node.presence.release(fingerprint, self.place(id));
                 self.cells().lines.sub(1);
                 self.forget_requests(id);
+                self.allowances.forget(id);
                 self.log_close(&device, id, reason, now);
             }
             Phase::Upgrade(_) => self.cells().handshakes.sub(1),

@@ -5,8 +5,10 @@ use serde_json::value::RawValue;
 
 use crate::base::close::CloseReason;
 use crate::base::id::MessageId;
+use crate::wire::api::present;
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::{Payload, encode_string};
+use crate::wire::send::{SendFields, SendFrame};
 
 /// A frame from a device. Unknown fields are ignored, because devices in the field cannot be updated.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum DeviceFrame<'a> {
         /// Which one.
         message_id: MessageId,
     },
+    /// A message to other devices.
+    Send(SendFrame<'a>),
     /// A heartbeat from a client that cannot send WebSocket pings.
     Ping {
         /// Echoed in the `pong`, as the raw JSON it came as.
@@ -40,11 +44,20 @@ pub enum DeviceFrame<'a> {
 
 /// Why a text frame is not a device frame. The line stays: a broken message is answered, not punished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameError {
+pub enum FrameError<'a> {
     /// Not JSON, not an object, nested too deep, or a field has the wrong type.
     InvalidBody,
     /// A field that the type needs is missing or malformed.
     MissingField(&'static str),
+    /// A request that has an id, and so gets a `reply`, makes no sense.
+    Refused {
+        /// The request id, as raw JSON.
+        id: &'a str,
+        /// What is wrong.
+        code: ErrorCode,
+        /// What is wrong, for people.
+        cause: &'static str,
+    },
 }
 
 impl<'a> DeviceFrame<'a> {
@@ -52,7 +65,7 @@ impl<'a> DeviceFrame<'a> {
     ///
     /// # Errors
     /// [`FrameError`] when it is no frame of ours; the text may be anything.
-    pub fn decode(text: &'a str) -> Result<Self, FrameError> {
+    pub fn decode(text: &'a str) -> Result<Self, FrameError<'a>> {
         // serde would take an array for the struct as well.
         if !text.trim_ascii_start().starts_with('{') {
             return Err(FrameError::InvalidBody);
@@ -75,6 +88,12 @@ impl<'a> DeviceFrame<'a> {
                     message_id: message_id.ok_or(FrameError::MissingField("message_id"))?,
                 })
             }
+            "send" => {
+                let id = id.ok_or(FrameError::MissingField("id"))?;
+                let send = fields.send().decode(id);
+                send.map(Self::Send)
+                    .map_err(|(code, cause)| FrameError::Refused { id, code, cause })
+            }
             "ping" => Ok(Self::Ping { id }),
             _ => Ok(Self::Unknown { id }),
         }
@@ -91,6 +110,28 @@ struct Fields<'a> {
     token: Option<&'a str>,
     #[serde(default)]
     message_id: Option<&'a str>,
+    #[serde(borrow, default)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data_b64: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    wait: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    timeout_ms: Option<&'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    fn send(&self) -> SendFields<'a> {
+        SendFields {
+            to: self.to,
+            data: self.data,
+            data_b64: self.data_b64,
+            wait: self.wait,
+            timeout_ms: self.timeout_ms,
+        }
+    }
 }
 
 /// What a device learns first.

@@ -9,3 +9,4 @@ pub mod device;
 pub mod error;
 pub mod payload;
 pub mod reply;
+pub mod send;

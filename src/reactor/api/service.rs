@@ -189,7 +189,8 @@ async fn inspect(
         | Outcome::Gone
         | Outcome::Unacked
         | Outcome::SlowConsumer
-        | Outcome::AckUnsupported => Err(BUSY),
+        | Outcome::AckUnsupported
+        | Outcome::RateLimited => Err(BUSY),
     }
 }
 
@@ -235,6 +236,10 @@ pub(crate) fn reached(outcome: Outcome) -> Result<(Level, Location), Refused> {
         Outcome::AckUnsupported => Err((
             ErrorCode::AckUnsupported,
             "a raw line cannot acknowledge; use wait=written".into(),
+        )),
+        Outcome::RateLimited => Err((
+            ErrorCode::RateLimited,
+            "too many messages from this device, or to its target; slow down".into(),
         )),
         Outcome::Timeout => Err((
             ErrorCode::AckTimeout,

@@ -75,6 +75,7 @@ impl Checker {
             | Outcome::Gone
             | Outcome::SlowConsumer
             | Outcome::AckUnsupported
+            | Outcome::RateLimited
             | Outcome::Busy
             | Outcome::Timeout => {}
         }
