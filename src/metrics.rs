@@ -184,6 +184,14 @@ pub struct ShardCells {
     pub sends: Cell,
     /// Those that were over their sender's allowance.
     pub sends_rate_limited: Cell,
+    /// Messages to all devices of an account that were taken up.
+    pub fanouts: Cell,
+    /// Those that were not: too many at once, or to too many lines.
+    pub fanouts_refused: Cell,
+    /// Watches of accounts, now.
+    pub watches: Cell,
+    /// Frames told to watchers.
+    pub presence_told: Cell,
     /// Answers to requests of lines that had ended before.
     pub replies_undeliverable: Cell,
     /// Messages in outboxes whose frame is not written yet.

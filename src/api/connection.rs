@@ -1,16 +1,12 @@
 //! `/v1/connections`: the lines of this node, and closing one of them.
 #![expect(unused_qualifications, reason = "in what utoipa makes of `params`")]
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use base64::Engine as _;
-use base64::display::Base64Display;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -20,8 +16,10 @@ use crate::api::ControlPlane;
 use crate::api::caller::{Admin, Reader};
 use crate::api::failure::Failure;
 use crate::base::id::{ConnectionId, ShardId, is_valid_id};
+use crate::base::place::Place;
 use crate::mailbox::command::{Command, Listing};
 use crate::wire::api::{ConnectionInfo, ConnectionPage};
+use crate::wire::cursor::Cursor;
 use crate::wire::error::ErrorCode;
 
 /// Which lines to list.
@@ -62,12 +60,12 @@ pub(crate) async fn list(
     let mut at = Some(start);
     let mut connections = Vec::new();
     while connections.len() < selection.limit
-        && let Some(cursor) = at
-        && let Some(post) = control.posts.get(usize::from(cursor.shard.0))
+        && let Some(place) = at
+        && let Some(post) = control.posts.get(usize::from(place.shard.0))
     {
         let (reply, answer) = oneshot::channel();
         let listing = Box::new(Listing {
-            from_slot: cursor.slot,
+            from_slot: place.slot,
             limit: selection.limit - connections.len(),
             user_id: selection.user_id.clone(),
             reply,
@@ -75,9 +73,9 @@ pub(crate) async fn list(
         post.post(Command::List(listing)).map_err(|_| busy())?;
         let (lines, next_slot): (Vec<ConnectionInfo>, _) = patiently(answer).await?;
         connections.extend(lines);
-        at = cursor.next(next_slot, control.posts.len());
+        at = next(place, next_slot, control.posts.len());
     }
-    let cursor = at.map(|cursor| cursor.to_string());
+    let cursor = at.map(|place| Cursor(place).to_string());
     Ok(Json(ConnectionPage {
         connections,
         cursor,
@@ -117,7 +115,7 @@ pub(crate) async fn kick(
 
 impl Selection {
     /// Where the page begins, if what was asked for makes sense.
-    fn start(&self) -> Result<Cursor, Failure> {
+    fn start(&self) -> Result<Place, Failure> {
         if !(1..=LIMIT_MAX).contains(&self.limit) {
             return Err(bad_request("limit is 1 to 1000"));
         }
@@ -127,62 +125,33 @@ impl Selection {
             return Err(Failure::new(ErrorCode::InvalidId, cause));
         }
         let Some(text) = &self.cursor else {
-            return Ok(Cursor::START);
+            return Ok(START);
         };
-        Cursor::parse(text).ok_or_else(|| bad_request("cursor is not one of ours"))
+        let cursor = Cursor::parse(text);
+        cursor
+            .map(|cursor| cursor.0)
+            .ok_or_else(|| bad_request("cursor is not one of ours"))
     }
 }
 
-/// Where a page of the list begins. Opaque to callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cursor {
-    shard: ShardId,
-    slot: u32,
-}
-
-impl Cursor {
-    const START: Self = Self {
-        shard: ShardId(0),
-        slot: 0,
-    };
-    const BYTES: usize = 6;
-
-    /// Further on in the same shard, or in the next one, if there is one.
-    fn next(self, slot: Option<u32>, shards: usize) -> Option<Self> {
-        let shard = ShardId(self.shard.0 + 1);
-        match slot {
-            Some(slot) => Some(Self { slot, ..self }),
-            None => (usize::from(shard.0) < shards).then_some(Self { shard, slot: 0 }),
-        }
+/// Further on in the same shard, or in the next one, if there is one.
+fn next(Place { shard, .. }: Place, slot: Option<u32>, shards: usize) -> Option<Place> {
+    if let Some(slot) = slot {
+        return Some(Place { shard, slot });
     }
-
-    fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let [a, b, slot @ ..] = <[u8; Self::BYTES]>::try_from(bytes).ok()?;
-        Some(Self {
-            shard: ShardId(u16::from_be_bytes([a, b])),
-            slot: u32::from_be_bytes(slot),
-        })
-    }
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b] = self.shard.0.to_be_bytes();
-        let [c, d, e, g] = self.slot.to_be_bytes();
-        Base64Display::new(&[a, b, c, d, e, g], &URL_SAFE_NO_PAD).fmt(f)
-    }
+    let shard = ShardId(shard.0 + 1);
+    (usize::from(shard.0) < shards).then_some(Place { shard, slot: 0 })
 }
 
 /// Waits for a shard's answer. One that is busy, or has stopped, is not waited for.
-async fn patiently<T>(answer: oneshot::Receiver<T>) -> Result<T, Failure> {
+pub(super) async fn patiently<T>(answer: oneshot::Receiver<T>) -> Result<T, Failure> {
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => Err(busy()),
     }
 }
 
-fn bad_request(cause: &'static str) -> Failure {
+pub(super) fn bad_request(cause: &'static str) -> Failure {
     Failure::new(ErrorCode::BadRequest, cause)
 }
 
@@ -191,7 +160,7 @@ fn gone() -> Failure {
     Failure::new(ErrorCode::ConnectionGone, cause)
 }
 
-fn busy() -> Failure {
+pub(super) fn busy() -> Failure {
     let cause = "the node has no room for the request now; try again";
     Failure::new(ErrorCode::Overloaded, cause)
 }
@@ -200,6 +169,11 @@ fn default_limit() -> usize {
     100
 }
 
+/// Where the first page begins.
+const START: Place = Place {
+    shard: ShardId(0),
+    slot: 0,
+};
 /// Most lines in a page.
 const LIMIT_MAX: usize = 1_000;
 /// A shard answers within milliseconds; one that has not answered by now will not soon.
@@ -210,28 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_survives_its_text_form() {
-        let cursor = Cursor {
-            shard: ShardId(515),
-            slot: 4_000_000,
+    fn pages_walk_the_shards_in_order() {
+        let place = |shard, slot| Place {
+            shard: ShardId(shard),
+            slot,
         };
-        assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
-        for bad in ["", "AAAA", "AAAAAAAAAAAA", "not one!"] {
-            assert_eq!(Cursor::parse(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_cursor_walks_the_shards_in_order() {
-        let (shard, slot) = (ShardId(1), 0);
-        assert_eq!(
-            Cursor::START.next(Some(7), 2),
-            Some(Cursor {
-                slot: 7,
-                ..Cursor::START
-            })
-        );
-        assert_eq!(Cursor::START.next(None, 2), Some(Cursor { shard, slot }));
-        assert_eq!(Cursor { shard, slot }.next(None, 2), None);
+        assert_eq!(next(START, Some(7), 2), Some(place(0, 7)));
+        assert_eq!(next(START, None, 2), Some(place(1, 0)));
+        assert_eq!(next(place(1, 0), None, 2), None);
     }
 }

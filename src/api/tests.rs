@@ -18,6 +18,7 @@ use crate::config::section::{ApiKey, ApiRole};
 use crate::mailbox::command::{Listing, Mailbox};
 use crate::mailbox::queue;
 use crate::metrics::node_cells;
+use crate::route::account::Accounts;
 use crate::route::presence::Presence;
 use crate::wire::answer::REQUEST_ID;
 use crate::wire::api::{ConnectionInfo, ConnectionPage, DrainState, DrainStatus, ErrorBody};
@@ -38,6 +39,7 @@ impl Bench {
             id: "node-1".into(),
             epoch: NodeEpoch { node: 1, boot: 2 },
             presence: Presence::new(100, 2),
+            accounts: Accounts::new(),
             settings: ArcSwap::from_pointee(Settings::load(config).unwrap()),
             cells: node_cells(2),
             sockets: AtomicU32::new(0),

@@ -20,7 +20,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use section::{
-    Api, Auth, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Memory, Node, Ops, Reactor, Section,
+    Api, Auth, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Memory, Node, Ops, Presence,
+    Reactor, Section,
 };
 
 /// Everything an operator can set. [`Default`] is what runs without a file.
@@ -41,6 +42,8 @@ pub struct Config {
     pub ops: Ops,
     /// `[heartbeat]`
     pub heartbeat: Heartbeat,
+    /// `[presence]`
+    pub presence: Presence,
     /// `[limits]`
     pub limits: Limits,
     /// `[memory]`
@@ -63,6 +66,7 @@ impl Config {
         Api::SECTION,
         Ops::SECTION,
         Heartbeat::SECTION,
+        Presence::SECTION,
         Limits::SECTION,
         Memory::SECTION,
         Lifetime::SECTION,

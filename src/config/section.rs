@@ -186,6 +186,15 @@ section! {
 }
 
 section! {
+    /// What devices of an account are told of each other.
+    Presence as "presence" {
+        /// A device whose line has ended is told of as offline after this, unless it has another line by then.
+        #[serde(with = "humantime_serde")]
+        offline_after: Duration = secs(10),
+    }
+}
+
+section! {
     /// What a device may use. Beyond a limit its line is refused or closed with the reason.
     Limits as "limits" {
         /// Lines on this node; more are refused with 503.

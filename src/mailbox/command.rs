@@ -1,10 +1,13 @@
 //! What travels between shards: commands, which a full mailbox refuses, and completions, which it may not.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, Location, MessageId, ShardId};
 use crate::base::place::{Candidates, Place};
+use crate::mailbox::account::{Change, Member, Survey, Surveyed};
 use crate::mailbox::queue;
 use crate::mailbox::sender::Sender;
 use crate::wire::api::{ConnectionInfo, DeviceInfo, Level};
@@ -24,6 +27,8 @@ pub enum Command {
     Deliver(Box<Delivery>),
     /// Tell where a device is.
     Inspect(Box<Inspection>),
+    /// Tell which lines are of an account.
+    Survey(Box<Survey>),
     /// Close a connection on an operator's behalf; answers whether it was there.
     Kick(ConnId, oneshot::Sender<bool>),
     /// List lines in slot order.
@@ -51,6 +56,11 @@ pub enum Completion {
     /// A newer line claimed the device: give it up if yours is older. At most one per candidate of a claim, and a
     /// lost one would leave a device with two lines.
     Replace(Box<Replacement>),
+    /// Lines of an account that this shard begins to watch.
+    Surveyed(Box<Surveyed>),
+    /// A line of an account that this shard watches has come or gone. At most one per turn of a line's life, and a lost
+    /// one would leave watchers with a wrong picture.
+    Changed(Box<Change>),
     /// A task of this shard can go on: a future on another thread has finished.
     Wake(ConnId),
 }
@@ -68,13 +78,28 @@ pub struct Ticket {
     pub part: u32,
 }
 
+impl Ticket {
+    /// The part that stands for all: what ends a waiter whose parts have not all answered.
+    pub const WHOLE: u32 = u32::MAX;
+
+    /// The same waiter, for one part of what it waits for.
+    #[must_use]
+    pub fn for_part(self, part: u32) -> Self {
+        Self { part, ..self }
+    }
+}
+
 /// How far something came, or why it ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The message reached a level on a line.
     Reached(Level, Location),
     /// The device's line, in answer to an inspection.
     Found(Box<DeviceInfo>),
+    /// The device that a message to an account's line is for: more is to come.
+    Holder(Box<str>),
+    /// The lines that a survey found.
+    Surveyed(Vec<Member>),
     /// The device is not connected here.
     Offline,
     /// The line the message was bound to is gone.
@@ -96,9 +121,9 @@ pub enum Outcome {
 /// A message on its way to the line that holds its device.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The device the message is for. The owning shard compares it, for fingerprints may collide.
-    pub device_id: Box<str>,
-    /// Where the device may be; the last one is tried next.
+    /// Who the message is for. The owning shard compares, for fingerprints may collide.
+    pub to: Recipient,
+    /// Where the recipient may be; the last one is tried next.
     pub candidates: Candidates,
     /// The first look found nobody and a second one was taken, at everything that may match.
     pub is_thorough: bool,
@@ -116,6 +141,15 @@ pub struct Delivery {
     pub ticket: Ticket,
     /// When it was taken up, in monotonic microseconds.
     pub submitted_us: u64,
+}
+
+/// Who a message is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// A device, wherever its line is.
+    Device(Box<str>),
+    /// Whichever device of the account has the line at the place given.
+    Member(Arc<str>),
 }
 
 /// A question about a device.

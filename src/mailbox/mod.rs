@@ -6,6 +6,7 @@
 //! Nothing here blocks: a full mailbox refuses, and the sender answers for it. What must not be refused, because
 //! somebody waits for it, travels in a lane of its own, so two full mailboxes never wait for each other.
 
+pub mod account;
 pub mod command;
 pub mod queue;
 pub mod sender;

@@ -242,6 +242,9 @@ const GAUGES: &[(About, Read<Cell>)] = &[
         ),
         |c| &c.undelivered,
     ),
+    (("watches", None, "Devices that watch their account"), |c| {
+        &c.watches
+    }),
 ];
 
 const COUNTERS: &[(About, Read<Cell>)] = &[
@@ -303,6 +306,30 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
             "Messages of devices over their sender's allowance",
         ),
         |c| &c.sends_rate_limited,
+    ),
+    (
+        (
+            "fanouts",
+            None,
+            "Messages to all devices of an account that were taken up",
+        ),
+        |c| &c.fanouts,
+    ),
+    (
+        (
+            "fanouts_refused",
+            None,
+            "Messages to accounts refused: too many at once, or to too many lines",
+        ),
+        |c| &c.fanouts_refused,
+    ),
+    (
+        (
+            "presence_told",
+            None,
+            "Comings and goings told to devices that watch their account",
+        ),
+        |c| &c.presence_told,
     ),
     (
         (

@@ -7,7 +7,7 @@ use crate::base::id::MessageId;
 use crate::base::time::Now;
 use crate::protocol::auth::identity::Identity;
 use crate::protocol::intake::{Intake, IntakeLimits};
-use crate::wire::device::{DeviceFrame, FrameError, encode_error, encode_pong};
+use crate::wire::device::{DeviceFrame, FrameError, ListFrame, encode_error, encode_pong};
 use crate::wire::error::ErrorCode;
 use crate::wire::reply::{Reply, encode_failure};
 use crate::wire::send::SendFrame;
@@ -65,6 +65,12 @@ pub enum Verdict<'a> {
     Acked(MessageId),
     /// Send a message to other devices.
     Send(SendFrame<'a>),
+    /// Answer with a page of the account's devices.
+    List(ListFrame<'a>),
+    /// Tell of the account's devices, in answer to the request of this id.
+    Watch(&'a str),
+    /// Tell no more of them.
+    Unwatch(&'a str),
 }
 
 impl Device {
@@ -184,6 +190,9 @@ fn handle_frame<'a>(
         Ok(DeviceFrame::Refresh { token }) => return Verdict::Refresh(token.into()),
         Ok(DeviceFrame::Ack { message_id }) => return Verdict::Acked(message_id),
         Ok(DeviceFrame::Send(send)) => return Verdict::Send(send),
+        Ok(DeviceFrame::List(list)) => return Verdict::List(list),
+        Ok(DeviceFrame::Watch { id }) => return Verdict::Watch(id),
+        Ok(DeviceFrame::Unwatch { id }) => return Verdict::Unwatch(id),
         Ok(DeviceFrame::Hello { .. }) => (
             None,
             ErrorCode::BadRequest,
@@ -222,6 +231,7 @@ pub fn encode_refusal(id: &str, code: ErrorCode, cause: &str, out: &mut Vec<u8>)
         message_id: None,
         level: None,
         latency_ms: 0,
+        devices: None,
     };
     let mut text = Vec::new();
     encode_failure(&reply, code, cause, &mut text);
@@ -251,7 +261,9 @@ mod tests {
             Verdict::Close(reason) => Verdict::Close(reason),
             Verdict::Refresh(token) => Verdict::Refresh(token.into_owned().into()),
             Verdict::Acked(id) => Verdict::Acked(id),
-            Verdict::Send(_) => unreachable!("no test here sends"),
+            Verdict::Send(_) | Verdict::List(_) | Verdict::Watch(_) | Verdict::Unwatch(_) => {
+                unreachable!("no test here asks for anything")
+            }
         };
         (
             String::from_utf8_lossy(out.get(2..).unwrap_or_default()).into_owned(),

@@ -16,6 +16,10 @@ impl<T: Transport> Shard<T> {
         match command {
             Command::Deliver(delivery) => self.deliver(delivery),
             Command::Inspect(inspection) => self.inspect(inspection),
+            Command::Survey(survey) => {
+                self.surveys.push_back(survey);
+                self.continue_surveys();
+            }
             Command::Kick(id, reply) => {
                 let is_there = self
                     .arena
@@ -41,10 +45,12 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Takes an answer from another shard.
-    pub(crate) fn handle_completion(&mut self, completion: Completion) {
+    pub(crate) fn handle_completion(&mut self, completion: Completion, now: Now) {
         match completion {
             Completion::Answer(ticket, outcome) => self.answer(ticket, outcome),
             Completion::Replace(replacement) => self.replace(*replacement),
+            Completion::Surveyed(surveyed) => self.handle_surveyed(&surveyed),
+            Completion::Changed(change) => self.handle_change(&change, now),
             Completion::Wake(id) => self.api.ready.borrow_mut().push(id),
         }
     }
@@ -118,6 +124,7 @@ impl<T: Transport> Shard<T> {
         for timer in expired {
             match timer {
                 Timer::Conn(id, deadline) => self.handle_deadline(id, deadline, now),
+                Timer::Absences => self.expire_absences(now),
                 Timer::Allowance(id) => self.free_allowance(id, now),
                 Timer::Waiter(ticket) => {
                     if self.api.waiters.is_waiting(ticket) {

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use crate::base::id::ConnId;
-use crate::base::place::Candidates;
 use crate::base::time::Now;
-use crate::mailbox::command::{Delivery, Outcome};
+use crate::mailbox::command::Outcome;
 use crate::mailbox::sender::{DeviceSender, Sender};
 use crate::net::stream::Transport;
 use crate::protocol::device::encode_refusal;
+use crate::reactor::fanout::{Addressee, Errand};
 use crate::reactor::request::{Denial, Question};
 use crate::reactor::shard::Shard;
 use crate::reactor::sweep::millis;
+use crate::reactor::waiter::RequestKind;
 use crate::wire::device::encode_error;
 use crate::wire::error::ErrorCode;
 use crate::wire::send::{SendFrame, Target};
@@ -37,6 +38,7 @@ impl<T: Transport> Shard<T> {
             id: send.id,
             message_id: Some(message_id),
             wait: send.wait,
+            kind: RequestKind::Send,
             requests_max: REQUESTS_MAX,
         };
         let ticket = match self.open_request(&question, now) {
@@ -46,26 +48,29 @@ impl<T: Transport> Shard<T> {
         let Some(from) = self.device_sender(id) else {
             return self.answer(ticket, Outcome::Offline);
         };
-        if !self.take_sends(id, 1, now) {
+        let to = match send.to {
+            Target::Device(device_id) => Addressee::Device(device_id.into()),
+            Target::User(account) if from.owns_or_names(Some(&account)) => {
+                Addressee::Account(account.into())
+            }
+            // Nobody here has topics, and of an account that is not the sender's to reach nothing is told.
+            Target::User(_) | Target::Topic => return self.answer(ticket, Outcome::Offline),
+        };
+        let is_single = matches!(to, Addressee::Device(_));
+        if is_single && !self.take_sends(id, 1, now) {
             return self.answer(ticket, Outcome::RateLimited);
         }
-        let deadline_ms = now.ms() + self.patience_ms(send.timeout_ms);
-        let Target::Device(device_id) = send.to else {
-            return self.answer(ticket, Outcome::Offline);
-        };
-        let delivery = Delivery {
-            device_id: device_id.into(),
-            candidates: Candidates::default(),
-            is_thorough: false,
-            bound_to: None,
+        let errand = Errand {
+            to,
             message_id,
             payload: send.payload,
             from: Sender::Device(from),
             wait: send.wait,
             ticket,
             submitted_us: now.us,
+            deadline_ms: now.ms() + self.patience_ms(send.timeout_ms),
         };
-        self.submit(Box::new(delivery), deadline_ms);
+        self.send_in_order(id, errand, now);
     }
 
     /// How long a device waits for its level at most.
@@ -113,4 +118,4 @@ impl<T: Transport> Shard<T> {
 }
 
 /// Most unanswered requests of a line.
-const REQUESTS_MAX: usize = 64;
+pub(crate) const REQUESTS_MAX: usize = 64;

@@ -4,12 +4,15 @@ use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, MessageId, ShardId};
 use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
-use crate::mailbox::command::{Command, Delivery, Inspection, Outcome, Replacement, Ticket};
+use crate::mailbox::command::{
+    Command, Delivery, Inspection, Outcome, Recipient, Replacement, Ticket,
+};
 use crate::mailbox::sender::Sender;
 use crate::metrics::Ending;
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
 use crate::reactor::conn::Phase;
+use crate::reactor::fanout::RESULTS_MAX;
 use crate::reactor::outbox::{Flushed, Mark};
 use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::{Shard, Timer, token};
@@ -27,7 +30,9 @@ impl<T: Transport> Shard<T> {
             return self.answer(delivery.ticket, Outcome::Busy);
         }
         self.limit_patience(delivery.ticket, deadline_ms);
-        delivery.candidates = self.candidates(&delivery.device_id);
+        if let Recipient::Device(device_id) = &delivery.to {
+            delivery.candidates = self.candidates(device_id);
+        }
         self.deliver(delivery);
     }
 
@@ -62,14 +67,17 @@ impl<T: Transport> Shard<T> {
                     return self.pass_on(place.shard, delivery);
                 }
                 delivery.candidates.pop();
-                if let Some(conn) = self.holder(place.slot, &delivery.device_id) {
+                if let Some(conn) = self.recipient(place.slot, &delivery) {
                     return self.enqueue(conn, &delivery);
                 }
             }
+            let Recipient::Device(device_id) = &delivery.to else {
+                break;
+            };
             if std::mem::replace(&mut delivery.is_thorough, true) {
                 break;
             }
-            delivery.candidates = self.all_candidates(&delivery.device_id);
+            delivery.candidates = self.all_candidates(device_id);
         }
         let (ending, outcome) = match delivery.bound_to {
             Some(_) => (Ending::Refused, Outcome::Gone),
@@ -97,6 +105,19 @@ impl<T: Transport> Shard<T> {
         is_staged
     }
 
+    /// The line in a slot, if the message is for it. A message to an account is not for the device that sends it.
+    fn recipient(&self, slot: u32, delivery: &Delivery) -> Option<ConnId> {
+        let account = match &delivery.to {
+            Recipient::Device(device_id) => return self.holder(slot, device_id),
+            Recipient::Member(account) => account,
+        };
+        let id = self.arena.id_at(slot)?;
+        let identity = &self.arena.get(id)?.device()?.identity;
+        let is_sender =
+            matches!(&delivery.from, Sender::Device(from) if *from.device_id == *identity.device());
+        (identity.account() == Some(&**account) && !is_sender).then_some(id)
+    }
+
     /// The line in a slot, if it is the device's.
     fn holder(&self, slot: u32, device_id: &str) -> Option<ConnId> {
         let id = self.arena.id_at(slot)?;
@@ -106,6 +127,7 @@ impl<T: Transport> Shard<T> {
 
     /// Puts a message into a line's outbox, or says why not.
     fn enqueue(&mut self, id: ConnId, delivery: &Delivery) {
+        self.name_holder(id, delivery);
         if let Err((ending, outcome)) = self.check_line(id, delivery) {
             self.count_ending(ending);
             self.answer(delivery.ticket, outcome);
@@ -119,6 +141,20 @@ impl<T: Transport> Shard<T> {
                 delivery.ticket,
                 Outcome::Reached(Level::Queued, self.location(id)),
             );
+        }
+    }
+
+    /// Tells a back end which device a message to an account's line is for, as long as it keeps the results.
+    fn name_holder(&mut self, id: ConnId, delivery: &Delivery) {
+        let is_kept = delivery.ticket.part < RESULTS_MAX;
+        let is_wanted = matches!(
+            (&delivery.to, &delivery.from),
+            (Recipient::Member(_), Sender::Service(_))
+        );
+        let device = self.arena.get(id).and_then(|conn| conn.device());
+        if let Some(device) = device.filter(|_| is_wanted && is_kept) {
+            let holder = Outcome::Holder(device.identity.device().into());
+            self.answer(delivery.ticket, holder);
         }
     }
 

@@ -64,6 +64,7 @@ impl<T: Transport> Shard<T> {
                 .handshake
                 .observe_us(now.us.saturating_sub(upgrade.opened_us));
         }
+        self.note_newcomer(id);
         if dialect == Dialect::Json {
             self.welcome(id, now);
         }
@@ -188,6 +189,9 @@ impl<T: Transport> Shard<T> {
             Verdict::Close(reason) => self.close(id, reason),
             Verdict::Acked(message_id) => self.handle_ack(id, message_id),
             Verdict::Send(send) => self.handle_send(id, send, out, now),
+            Verdict::List(list) => self.handle_list(id, &list, out, now),
+            Verdict::Watch(request) => self.handle_watch(id, request, out, now),
+            Verdict::Unwatch(request) => self.handle_unwatch(id, request, out),
             Verdict::Refresh(token) => self.refresh(id, &token, out, now),
         }
     }
@@ -227,7 +231,7 @@ impl<T: Transport> Shard<T> {
         };
         match refreshed {
             Ok(new) if new.identity.device() == device.identity.device() => {
-                device.identity = new.identity;
+                let old = std::mem::replace(&mut device.identity, new.identity);
                 device.leaving = device
                     .leaving
                     .filter(|reason| *reason != CloseReason::TokenExpired);
@@ -239,6 +243,7 @@ impl<T: Transport> Shard<T> {
                         device.leave_reason = reason;
                     }
                 }
+                self.renew_account(id, &old, now);
             }
             Ok(_) => refuse_refresh("the token is for another device", out),
             Err(error) => {

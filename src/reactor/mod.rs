@@ -16,11 +16,13 @@ use crate::base::time::Now;
 use crate::mailbox::command::{Mailbox, Post};
 use crate::net::listener::Listener;
 use crate::reactor::acceptor::{Acceptor, Port};
+use crate::reactor::account::SURVEYS_PER_ITERATION_MAX;
 use crate::reactor::api::{ApiContext, Fallback};
 use crate::reactor::node::Node;
 use crate::reactor::shard::{Shard, conn_id};
 
 pub mod acceptor;
+pub(crate) mod account;
 pub(crate) mod admission;
 pub(crate) mod allowance;
 pub mod api;
@@ -29,6 +31,7 @@ pub(crate) mod command;
 pub(crate) mod conn;
 pub(crate) mod d2d;
 pub(crate) mod delivery;
+pub(crate) mod fanout;
 pub(crate) mod input;
 pub(crate) mod line;
 pub mod node;
@@ -40,7 +43,9 @@ pub(crate) mod shard;
 #[cfg(test)]
 mod sim;
 pub(crate) mod sweep;
+pub(crate) mod tally;
 pub(crate) mod waiter;
+pub(crate) mod watch;
 
 /// An event loop and what it owns.
 #[derive(Debug)]
@@ -216,6 +221,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     pub(crate) fn begin_iteration(&mut self, now: Now) {
         self.api.now.set(now);
         self.admission.refill(self.busy_us);
+        self.surveys_left = SURVEYS_PER_ITERATION_MAX;
         self.cells().iterations.add(1);
         self.receive_commands(now);
     }
@@ -225,6 +231,9 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         self.continue_unread(now);
         self.admit_waiting(now);
         self.poll_api_tasks(now);
+        self.continue_fanouts(now);
+        self.continue_surveys();
+        self.continue_watches();
         self.sweep(now);
         self.rehome();
         self.expire_timers(now);
@@ -232,6 +241,10 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         self.settle(now);
         self.bury_closed(now);
         self.publish();
+        if !self.newcomers.is_empty() {
+            self.enter_accounts(now);
+            self.publish();
+        }
     }
 
     fn receive_commands(&mut self, now: Now) {
@@ -242,7 +255,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         self.mailbox
             .receive(&mut commands, &mut completions, COMMANDS_PER_ITERATION_MAX);
         for completion in completions.drain(..) {
-            self.handle_completion(completion);
+            self.handle_completion(completion, now);
         }
         for command in commands.drain(..) {
             self.handle_command(command, now);
@@ -280,6 +293,9 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         is_rehoming
             || !self.unread.is_empty()
             || !self.admission.is_empty()
+            || !self.fanouts.is_idle()
+            || !self.surveys.is_empty()
+            || self.has_pages()
             || !self.dirty.is_empty()
             || !self.closing.is_empty()
     }

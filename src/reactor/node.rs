@@ -9,6 +9,7 @@ use crate::base::id::{ConnId, ConnectionId, Location, NodeEpoch, ShardId};
 use crate::metrics::NodeCells;
 use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
+use crate::route::account::Accounts;
 use crate::route::presence::Presence;
 
 /// One server process of the fleet, as its reactors see it.
@@ -20,6 +21,8 @@ pub struct Node {
     pub epoch: NodeEpoch,
     /// Which devices are here.
     pub presence: Presence,
+    /// Which lines belong to an account.
+    pub accounts: Accounts,
     /// What the reactors go by now.
     pub settings: ArcSwap<Settings>,
     /// What the shards count.

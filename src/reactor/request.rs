@@ -11,9 +11,10 @@ use crate::base::id::{ConnId, MessageId};
 use crate::base::time::Now;
 use crate::mailbox::command::{Outcome, Ticket};
 use crate::net::stream::Transport;
+use crate::reactor::account::encode_page;
 use crate::reactor::api::service::reached;
 use crate::reactor::shard::Shard;
-use crate::reactor::waiter::{Answer, Request};
+use crate::reactor::waiter::{Answer, Request, RequestKind};
 use crate::wire::api::Level;
 use crate::wire::error::ErrorCode;
 use crate::wire::reply::{Reply, encode_failure, encode_success};
@@ -54,6 +55,8 @@ pub(crate) struct Question<'a> {
     pub(crate) message_id: Option<MessageId>,
     /// The level to answer at.
     pub(crate) wait: Level,
+    /// What the reply looks like.
+    pub(crate) kind: RequestKind,
     /// Most unanswered requests of the line.
     pub(crate) requests_max: usize,
 }
@@ -82,6 +85,7 @@ impl<T: Transport> Shard<T> {
             id: question.id.into(),
             message_id: question.message_id,
             asked_us: now.us,
+            kind: question.kind,
         });
         let ticket = waiters
             .open_for_line(question.wait, request)
@@ -132,7 +136,10 @@ impl Requests {
         let Some(pending) = self.0.get_mut(&id) else {
             return;
         };
-        if let Some(at) = pending.iter().position(|pending| pending.ticket == ticket) {
+        if let Some(at) = pending
+            .iter()
+            .position(|pending| pending.ticket.for_part(0) == ticket.for_part(0))
+        {
             pending.swap_remove(at);
         }
         if pending.is_empty() {
@@ -142,20 +149,33 @@ impl Requests {
 }
 
 /// What a device is told of its request. A device that is away and one that it may not reach are the same to it.
-fn encode_answer(request: &Request, answer: Answer, latency_ms: u64, out: &mut Vec<u8>) {
+fn encode_answer(request: &Request, mut answer: Answer, latency_ms: u64, out: &mut Vec<u8>) {
     let mut reply = Reply {
         id: &request.id,
         message_id: request.message_id,
         level: answer.progress.map(|(level, _)| level),
         latency_ms,
+        devices: None,
     };
+    if let (RequestKind::List(next), Outcome::Surveyed(members)) =
+        (request.kind, &mut answer.outcome)
+    {
+        return encode_page(&request.id, members, next, out);
+    }
     if answer.outcome == Outcome::Offline {
         reply.message_id = None;
         return encode_failure(&reply, ErrorCode::TargetUnavailable, UNAVAILABLE, out);
     }
+    if matches!(request.kind, RequestKind::List(_)) && answer.outcome != Outcome::RateLimited {
+        answer.outcome = Outcome::Busy;
+    }
     match reached(answer.outcome) {
         Ok((level, _)) => {
             reply.level = Some(level);
+            reply.devices = answer
+                .tally
+                .as_ref()
+                .map(|tally| (tally.reached, tally.parts()));
             encode_success(&reply, level, out);
         }
         Err((code, cause)) => encode_failure(&reply, code, &cause, out),

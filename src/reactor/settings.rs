@@ -15,6 +15,8 @@ use crate::ws::frame;
 pub struct Settings {
     /// Bounds on what a device may use.
     pub limits: section::Limits,
+    /// What devices are told of each other.
+    pub presence: section::Presence,
     /// Bounds on messages, as the decoder wants them.
     pub frames: frame::Limits,
     /// Bounds on request heads, as the parser wants them.
@@ -62,6 +64,7 @@ impl Settings {
                 bytes: limits.bytes_per_second.bytes(),
                 pings: limits.pings_per_second,
             },
+            presence: config.presence.clone(),
             lifetime: config.lifetime.clone(),
             memory: config.memory.clone(),
             drain: config.drain.clone(),

@@ -17,6 +17,7 @@ use crate::base::id::{ConnId, Location, ShardId};
 use crate::base::place::Place;
 use crate::base::time::{Now, Tick};
 use crate::base::wheel::Wheel;
+use crate::mailbox::account::{Survey, Turn};
 use crate::mailbox::command::{Command, Completion, Mailbox, Outcome, Outgoing, Ticket};
 use crate::metrics::{Ending, ShardCells};
 use crate::net::stream::Transport;
@@ -26,11 +27,13 @@ use crate::reactor::allowance::Allowances;
 use crate::reactor::api::ApiContext;
 use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
+use crate::reactor::fanout::Fanouts;
 use crate::reactor::node::Node;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::request::Requests;
 use crate::reactor::settings::Settings;
 use crate::reactor::sweep::Sweep;
+use crate::reactor::watch::Watches;
 use crate::ws::decoder::Decoder;
 use crate::ws::encoder;
 
@@ -73,6 +76,16 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) close_log: CloseLog,
     /// What lines may still send and get at once.
     pub(crate) allowances: Allowances,
+    /// Messages to accounts, under way.
+    pub(crate) fanouts: Fanouts,
+    /// Lines opened in this iteration.
+    pub(crate) newcomers: Vec<ConnId>,
+    /// Questions about lines that wait for their turn, and how many may have it in this iteration.
+    #[expect(clippy::vec_box, reason = "they come in the box")]
+    pub(crate) surveys: VecDeque<Box<Survey>>,
+    pub(crate) surveys_left: u32,
+    /// Who watches which account.
+    pub(crate) watches: Watches,
     /// What lines have asked for.
     pub(crate) requests: Requests,
 
@@ -93,6 +106,8 @@ pub(crate) enum Timer {
     Waiter(Ticket),
     /// The allowances of a connection that may be full again.
     Allowance(ConnId),
+    /// Devices of watched accounts that have been away for long enough to be told of.
+    Absences,
 }
 
 impl<T: Transport> Shard<T> {
@@ -128,6 +143,11 @@ impl<T: Transport> Shard<T> {
             is_draining: false,
             close_log: CloseLog::default(),
             allowances: Allowances::default(),
+            fanouts: Fanouts::default(),
+            newcomers: Vec::new(),
+            surveys: VecDeque::new(),
+            surveys_left: 0,
+            watches: Watches::default(),
             requests: Requests::default(),
             read_buf: vec![0; READ_BYTES_MAX],
             scratch: Vec::new(),
@@ -336,7 +356,11 @@ impl<T: Transport> Shard<T> {
                     .fingerprint(device.identity.device().as_bytes());
                 self.node.presence.release(fingerprint, self.place(id));
                 self.cells().lines.sub(1);
+                let turn = Turn::Ended(device.leaving.unwrap_or(reason));
+                self.leave_account(id, &device.identity, device.generation, turn, now);
+                self.end_watch(id, device.identity.account().unwrap_or_default());
                 self.forget_requests(id);
+                self.forget_held(id);
                 self.allowances.forget(id);
                 self.log_close(&device, id, reason, now);
             }

@@ -108,6 +108,7 @@ impl<T: Transport> Shard<T> {
         let mut frame = Vec::new();
         encoder::encode(Opcode::Text, &text, &mut frame);
         self.send(id, &frame);
+        self.tell_leaving(id, now);
     }
 
     /// Spreads go-aways over the time given.

@@ -11,8 +11,10 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use crate::base::id::{ConnId, Location, MessageId, ShardId};
+use crate::base::place::Place;
 use crate::base::wheel::TimerId;
 use crate::mailbox::command::{Outcome, Ticket};
+use crate::reactor::tally::Tally;
 use crate::wire::api::Level;
 
 /// The waiters of one shard, shared between the loop, which completes them, and the API tasks, which await them.
@@ -34,6 +36,8 @@ struct Waiter {
     progress: Option<(Level, Location)>,
     outcome: Option<Outcome>,
     asker: Asker,
+    /// The answers so far, when there are several parts to wait for.
+    tally: Option<Box<Tally>>,
     /// Ends the waiter's patience; off the wheel once it is answered.
     timer: Option<TimerId>,
 }
@@ -58,6 +62,17 @@ pub(crate) struct Request {
     pub(crate) message_id: Option<MessageId>,
     /// When it was asked, in monotonic microseconds.
     pub(crate) asked_us: u64,
+    /// What the reply looks like.
+    pub(crate) kind: RequestKind,
+}
+
+/// What a line has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestKind {
+    /// A message to be sent.
+    Send,
+    /// A page of the account's devices; the next one begins after this place, if there is one.
+    List(Option<Place>),
 }
 
 /// What an answer has brought about.
@@ -76,6 +91,8 @@ pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
     /// The highest level reached before it did.
     pub(crate) progress: Option<(Level, Location)>,
+    /// What became of the parts, when there were several.
+    pub(crate) tally: Option<Box<Tally>>,
 }
 
 impl Waiters {
@@ -123,18 +140,22 @@ impl Waiters {
         }
     }
 
+    /// Has a waiter wait for several parts, each of which answers for itself.
+    pub(crate) fn set_tally(&self, ticket: Ticket, tally: Box<Tally>) {
+        if let Some(waiter) = self.0.borrow_mut().find(ticket) {
+            waiter.tally = Some(tally);
+        }
+    }
+
     /// Delivers an answer; one for a waiter that has left, or was answered before, is dropped.
     pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome) -> Completed {
         let mut table = self.0.borrow_mut();
         let Some(waiter) = table.find(ticket).filter(|waiter| waiter.outcome.is_none()) else {
             return Completed::default();
         };
-        if let Outcome::Reached(level, location) = outcome {
-            waiter.progress = Some((level, location));
-            if level < waiter.wait {
-                return Completed::default();
-            }
-        }
+        let Some(outcome) = waiter.weigh(ticket.part, outcome) else {
+            return Completed::default();
+        };
         let timer = waiter.timer.take();
         let progress = waiter.progress;
         match &mut waiter.asker {
@@ -147,7 +168,12 @@ impl Waiters {
             }
             Asker::Line(_) => {
                 let reply = table.remove(ticket).and_then(|waiter| {
-                    let answer = Answer { outcome, progress };
+                    let tally = waiter.tally;
+                    let answer = Answer {
+                        outcome,
+                        progress,
+                        tally,
+                    };
                     waiter.asker.into_request().map(|request| (request, answer))
                 });
                 Completed { timer, reply }
@@ -167,6 +193,24 @@ impl Waiters {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.borrow().waiters.len()
+    }
+}
+
+impl Waiter {
+    /// What an answer, to one part or to all, means to who waits: `None` as long as there is more to wait for.
+    fn weigh(&mut self, part: u32, outcome: Outcome) -> Option<Outcome> {
+        if let Some(tally) = &mut self.tally {
+            let outcome = tally.note(part, outcome, self.wait);
+            self.progress = tally.best();
+            return outcome;
+        }
+        if let Outcome::Reached(level, location) = outcome {
+            self.progress = Some((level, location));
+            if level < self.wait {
+                return None;
+            }
+        }
+        Some(outcome)
     }
 }
 
@@ -193,6 +237,7 @@ impl Table {
             progress: None,
             outcome: None,
             asker,
+            tally: None,
             timer: None,
         });
         Some(Ticket {
@@ -242,6 +287,7 @@ impl Waiting {
             Some(outcome) => Poll::Ready(Answer {
                 outcome,
                 progress: waiter.progress,
+                tally: waiter.tally.take(),
             }),
             None => {
                 waiter.asker = Asker::Task(Some(waker.clone()));
@@ -292,6 +338,7 @@ mod tests {
         let answer = Answer {
             outcome: Outcome::Timeout,
             progress: Some((Level::Written, HERE)),
+            tally: None,
         };
         assert_eq!(poll(&waiting), Poll::Ready(answer));
     }
@@ -321,6 +368,7 @@ mod tests {
                 id: "7".into(),
                 message_id: None,
                 asked_us: 0,
+                kind: RequestKind::Send,
             })
         };
         let ticket = waiters.open_for_line(Level::Acked, request()).unwrap();

@@ -27,6 +27,7 @@ use crate::reactor::node::Node;
 use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
 use crate::reactor::{Parts, Reactor, Seed};
+use crate::route::account::Accounts;
 use crate::route::presence::Presence;
 use crate::server::capacity::Capacity;
 
@@ -79,6 +80,7 @@ impl Prepared {
             },
             id,
             presence: Presence::new(config.limits.connections_max, capacity.reactors),
+            accounts: Accounts::new(),
             settings: ArcSwap::from_pointee(settings),
             cells: node_cells(usize::from(capacity.reactors)),
             sockets: AtomicU32::new(0),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::base::close::CloseReason;
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::{Form, Payload};
 
@@ -249,6 +250,106 @@ pub struct DeviceInfo {
     /// The line that holds the device.
     #[serde(flatten)]
     pub connection: ConnectionInfo,
+}
+
+/// How a device of an account is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceState {
+    /// It has a line.
+    Online,
+    /// It has a line, and was asked to open another.
+    Moving,
+    /// It has none, and has had none for a while.
+    Offline,
+}
+
+impl DeviceState {
+    /// The state of a device with a line, by why that was asked to go away.
+    pub const fn of(leaving: Option<CloseReason>) -> Self {
+        match leaving {
+            None => Self::Online,
+            Some(_) => Self::Moving,
+        }
+    }
+
+    /// The word of the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Moving => "moving",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// A device of an account that is online.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountDevice {
+    /// The device.
+    pub device_id: String,
+    /// `online`, or `moving` when it was asked to open another line.
+    pub state: DeviceState,
+    /// The node that holds its line.
+    pub node_id: String,
+    /// Its line.
+    pub connection_id: String,
+    /// When the line was authenticated, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// A page of the devices of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountPage {
+    /// The devices that are online, in no order that means anything.
+    pub devices: Vec<AccountDevice>,
+    /// Where the next page begins; null when this is the last one.
+    pub cursor: Option<String>,
+}
+
+/// The body of a send to all devices of an account that reached at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FanoutResult {
+    /// The message's id, as each device sees it.
+    pub message_id: String,
+    /// The best that became of it: `queued`, `written` or `acked`.
+    pub result: Level,
+    /// The highest level that any device reached.
+    pub level: Level,
+    /// The node that holds the lines.
+    pub node_id: String,
+    /// How many devices it was for, and how many of them it reached at the level asked for.
+    pub devices: FanoutCount,
+    /// The first 100 of them one by one.
+    pub results: Vec<FanoutPart>,
+    /// From accepting the request to the last answer, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// How far a send to an account came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FanoutCount {
+    /// Devices that were online.
+    pub targets: usize,
+    /// Devices at which it reached the level asked for.
+    pub reached: usize,
+}
+
+/// What became of a send to an account at one of its devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FanoutPart {
+    /// The device, unless it had left before it was asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_id: Option<String>,
+    /// The line that took it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connection_id: Option<String>,
+    /// The level reached there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub level: Option<Level>,
+    /// The error's code, when the level asked for was not reached.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
 }
 
 /// The body of every answer that is not a success.

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::base::close::CloseReason;
 use crate::base::id::MessageId;
 use crate::wire::api::present;
+use crate::wire::cursor::Cursor;
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::{Payload, encode_string};
 use crate::wire::send::{SendFields, SendFrame};
@@ -30,6 +31,18 @@ pub enum DeviceFrame<'a> {
     },
     /// A message to other devices.
     Send(SendFrame<'a>),
+    /// A page of the account's devices, please.
+    List(ListFrame<'a>),
+    /// The account's devices, please, and from then on their coming and going.
+    Watch {
+        /// What the answer carries, as the raw JSON it came as.
+        id: &'a str,
+    },
+    /// No more of that.
+    Unwatch {
+        /// What the reply carries, as the raw JSON it came as.
+        id: &'a str,
+    },
     /// A heartbeat from a client that cannot send WebSocket pings.
     Ping {
         /// Echoed in the `pong`, as the raw JSON it came as.
@@ -40,6 +53,17 @@ pub enum DeviceFrame<'a> {
         /// The request id to answer to, as raw JSON.
         id: Option<&'a str>,
     },
+}
+
+/// What a device asks of its account's list.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ListFrame<'a> {
+    /// What the answer carries, as the raw JSON it came as.
+    pub id: &'a str,
+    /// Where the page begins.
+    pub cursor: Option<Cursor>,
+    /// Most devices in it.
+    pub limit: usize,
 }
 
 /// Why a text frame is not a device frame. The line stays: a broken message is answered, not punished.
@@ -94,6 +118,14 @@ impl<'a> DeviceFrame<'a> {
                 send.map(Self::Send)
                     .map_err(|(code, cause)| FrameError::Refused { id, code, cause })
             }
+            "list" => fields.list(id.ok_or(FrameError::MissingField("id"))?),
+            "watch" | "unwatch" => {
+                let id = id.ok_or(FrameError::MissingField("id"))?;
+                Ok(match fields.r#type {
+                    "watch" => Self::Watch { id },
+                    _ => Self::Unwatch { id },
+                })
+            }
             "ping" => Ok(Self::Ping { id }),
             _ => Ok(Self::Unknown { id }),
         }
@@ -120,9 +152,37 @@ struct Fields<'a> {
     wait: Option<&'a RawValue>,
     #[serde(borrow, default)]
     timeout_ms: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cursor: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    limit: Option<&'a RawValue>,
 }
 
 impl<'a> Fields<'a> {
+    fn list(&self, id: &'a str) -> Result<DeviceFrame<'a>, FrameError<'a>> {
+        let refused = |cause| FrameError::Refused {
+            id,
+            code: ErrorCode::BadRequest,
+            cause,
+        };
+        let cursor = self.cursor.map(|cursor| {
+            let text = serde_json::from_str(cursor.get()).ok();
+            text.and_then(Cursor::parse)
+                .ok_or_else(|| refused("`cursor` is not one of ours"))
+        });
+        let limit = self.limit.map(|limit| {
+            let limit = limit.get().parse().ok();
+            limit
+                .filter(|limit| (1..=LIST_LIMIT_MAX).contains(limit))
+                .ok_or_else(|| refused("`limit` is 1 to 500"))
+        });
+        Ok(DeviceFrame::List(ListFrame {
+            id,
+            cursor: cursor.transpose()?,
+            limit: limit.transpose()?.unwrap_or(LIST_LIMIT),
+        }))
+    }
+
     fn send(&self) -> SendFields<'a> {
         SendFields {
             to: self.to,
@@ -253,6 +313,10 @@ pub(super) fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).ok();
 }
 
+/// Devices in a page of a `list` when the device names no limit.
+const LIST_LIMIT: usize = 100;
+/// The most it may ask for: with the longest ids, 80 KiB.
+const LIST_LIMIT_MAX: usize = 500;
 /// A request id is echoed, so it is bounded; a longer one is treated as absent.
 const REQUEST_ID_BYTES_MAX: usize = 256;
 

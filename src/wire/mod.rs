@@ -3,8 +3,10 @@
 //! Payloads and their forms, the device protocol's JSON frames, the API's envelope, results and errors. Decoding
 //! borrows, encoding writes into the caller's buffer; nothing here knows sockets, connections or the frame around it.
 
+pub mod account;
 pub mod answer;
 pub mod api;
+pub mod cursor;
 pub mod device;
 pub mod error;
 pub mod payload;

@@ -17,6 +17,8 @@ pub struct Reply<'a> {
     pub level: Option<Level>,
     /// From reading the request to answering it, in milliseconds.
     pub latency_ms: u64,
+    /// For a message to an account: how many of its devices it reached, and for how many it was.
+    pub devices: Option<(usize, usize)>,
 }
 
 /// Appends the `reply` to a request that was carried out.
@@ -24,7 +26,21 @@ pub fn encode_success(reply: &Reply<'_>, result: Level, out: &mut Vec<u8>) {
     encode_head(reply, out);
     append(out, format_args!(r#","result":"{}""#, result.word()));
     encode_tail(reply, out);
+    if let Some((reached, targets)) = reply.devices {
+        append(
+            out,
+            format_args!(r#","devices":{{"targets":{targets},"reached":{reached}}}"#),
+        );
+    }
     out.push(b'}');
+}
+
+/// Appends the `reply` to a request that was carried out and has no result but that.
+pub fn encode_done(id: &str, out: &mut Vec<u8>) {
+    append(
+        out,
+        format_args!(r#"{{"type":"reply","id":{id},"latency_ms":0}}"#),
+    );
 }
 
 /// Appends the `reply` to a request that was not.
@@ -67,6 +83,7 @@ mod tests {
         message_id: Some(MessageId(7)),
         level: Some(Level::Written),
         latency_ms: 3,
+        devices: None,
     };
 
     #[test]
@@ -78,6 +95,12 @@ mod tests {
             value,
             json!({"type":"reply","id":"a\"b","message_id":MessageId(7).to_string(),"result":"written","level":"written","latency_ms":3})
         );
+
+        out.clear();
+        let devices = Some((2, 3));
+        encode_success(&Reply { devices, ..REPLY }, Level::Acked, &mut out);
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["devices"], json!({"targets":3,"reached":2}));
 
         out.clear();
         let reply = Reply {

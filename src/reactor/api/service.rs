@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use crate::base::id::{ConnectionId, Location, is_valid_id};
 use crate::base::place::Candidates;
 use crate::config::section::ApiRole;
-use crate::mailbox::command::{Delivery, Inspection, Outcome};
+use crate::mailbox::command::{Delivery, Inspection, Outcome, Recipient};
 use crate::mailbox::sender::Sender;
 use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::pipe::PipeEnd;
@@ -117,7 +117,7 @@ async fn send(
     let (message_id, now) = (context.mint(), context.now.get());
     let SendRequest { payload, wait, .. } = request;
     let delivery = Box::new(Delivery {
-        device_id: device_id.into(),
+        to: Recipient::Device(device_id.into()),
         candidates: Candidates::default(),
         is_thorough: false,
         bound_to,
@@ -186,6 +186,8 @@ async fn inspect(
         Outcome::Busy
         | Outcome::Timeout
         | Outcome::Reached(..)
+        | Outcome::Holder(_)
+        | Outcome::Surveyed(_)
         | Outcome::Gone
         | Outcome::Unacked
         | Outcome::SlowConsumer
@@ -249,7 +251,7 @@ pub(crate) fn reached(outcome: Outcome) -> Result<(Level, Location), Refused> {
             ErrorCode::AckTimeout,
             "the line ended before the device acknowledged the message".into(),
         )),
-        Outcome::Busy | Outcome::Found(_) => Err(BUSY),
+        Outcome::Busy | Outcome::Found(_) | Outcome::Holder(_) | Outcome::Surveyed(_) => Err(BUSY),
     }
 }
 

@@ -69,7 +69,9 @@ impl Checker {
                 level >= wait,
                 "message {number}: {level:?} is less than {wait:?}"
             ),
-            Outcome::Found(_) => panic!("message {number} was answered with a device"),
+            Outcome::Found(_) | Outcome::Holder(_) | Outcome::Surveyed(_) => {
+                panic!("message {number} was answered with a device")
+            }
             Outcome::Offline
             | Outcome::Unacked
             | Outcome::Gone

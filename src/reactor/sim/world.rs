@@ -19,7 +19,7 @@ use crate::base::id::{MessageId, NodeEpoch, ShardId};
 use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
 use crate::config::Config;
-use crate::mailbox::command::{Command, Delivery, Mailbox, Post};
+use crate::mailbox::command::{Command, Delivery, Mailbox, Post, Recipient};
 use crate::mailbox::queue::Wake;
 use crate::mailbox::sender::Sender;
 use crate::metrics::{node_cells, total};
@@ -30,6 +30,7 @@ use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
 use crate::reactor::shard::{Shard, conn_id};
 use crate::reactor::waiter::Waiting;
+use crate::route::account::Accounts;
 use crate::route::presence::Presence;
 use crate::wire::api::Level;
 use crate::wire::payload::Payload;
@@ -78,6 +79,7 @@ impl World {
             id: "sim".into(),
             epoch: NodeEpoch { node: 1, boot: 2 },
             presence: Presence::new(20_000, SHARDS),
+            accounts: Accounts::new(),
             settings: ArcSwap::from_pointee(settings),
             cells: node_cells(usize::from(SHARDS)),
             sockets: AtomicU32::new(0),
@@ -231,7 +233,7 @@ impl World {
         let shard = &mut self.shards[sender];
         let waiting = shard.api.waiters.open(wait).unwrap();
         let delivery = Delivery {
-            device_id: format!("d-{device}").into(),
+            to: Recipient::Device(format!("d-{device}").into()),
             candidates: Candidates::default(),
             is_thorough: false,
             bound_to: None,

@@ -35,11 +35,6 @@ const OWNERS: &[Owner] = &[
         "what crosses threads: mailboxes, presence, metric cells",
     ),
     owner(
-        "dashmap",
-        &["route"],
-        "accounts and their devices; presence has a smaller table",
-    ),
-    owner(
         "httparse",
         &["head"],
         "request heads have one reader with one set of limits",
@@ -87,9 +82,16 @@ const OWNERS: &[Owner] = &[
     owner(
         "parking_lot",
         &[
-            "server", "api", "ops", "client", "config", "metrics", "mailbox",
+            "server",
+            "api",
+            "ops",
+            "client",
+            "config",
+            "metrics",
+            "mailbox",
+            "route::account",
         ],
-        "locks belong to the control plane, and to the hand-over of a mailbox",
+        "locks belong to the control plane, to the hand-over of a mailbox, and to a stripe of the accounts",
     ),
     owner(
         "prometheus_client",

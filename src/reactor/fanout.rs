@@ -1,0 +1,248 @@
+//! One message to all lines of an account: cut into slices, so that ten thousand of them hold nobody up.
+//!
+//! Lines are found in the index of accounts, and each gets a delivery of its own. An iteration submits so many of them
+//! and no more. What a line sends while its message to an account is still under way waits behind it, since messages
+//! from one line to one device keep their order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::base::id::{ConnId, MessageId};
+use crate::base::place::{Candidates, Place};
+use crate::base::time::Now;
+use crate::mailbox::command::{Delivery, Outcome, Recipient, Ticket};
+use crate::mailbox::sender::Sender;
+use crate::net::stream::Transport;
+use crate::reactor::shard::Shard;
+use crate::reactor::tally::Tally;
+use crate::wire::api::Level;
+use crate::wire::payload::Payload;
+
+/// A message that is to go out, to a device or to an account.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    pub(crate) to: Addressee,
+    pub(crate) message_id: MessageId,
+    pub(crate) payload: Payload,
+    pub(crate) from: Sender,
+    pub(crate) wait: Level,
+    pub(crate) ticket: Ticket,
+    /// When it was taken up, in monotonic microseconds.
+    pub(crate) submitted_us: u64,
+    /// Until when its sender has patience, in monotonic milliseconds.
+    pub(crate) deadline_ms: u64,
+}
+
+/// Who an errand is for.
+#[derive(Debug)]
+pub(crate) enum Addressee {
+    Device(Box<str>),
+    Account(Arc<str>),
+}
+
+/// The errands of a shard that take more than one iteration.
+#[derive(Debug, Default)]
+pub(crate) struct Fanouts {
+    running: VecDeque<Fanout>,
+    /// What waits behind a running one of the same line.
+    held: HashMap<ConnId, VecDeque<Errand>>,
+}
+
+/// A message to an account, under way.
+#[derive(Debug)]
+struct Fanout {
+    errand: Errand,
+    /// The line that sends; back ends have none.
+    line: Option<ConnId>,
+    places: Vec<Place>,
+    /// How many places have their delivery.
+    submitted: usize,
+}
+
+impl<T: Transport> Shard<T> {
+    /// Carries an errand of a line out, or lets it wait until an earlier one of the line has.
+    pub(crate) fn send_in_order(&mut self, line: ConnId, errand: Errand, now: Now) {
+        if let Some(held) = self.fanouts.held.get_mut(&line) {
+            held.push_back(errand);
+        } else {
+            self.run(Some(line), errand, now);
+        }
+    }
+
+    /// Carries an errand out, or begins to.
+    pub(crate) fn run(&mut self, line: Option<ConnId>, errand: Errand, now: Now) {
+        match &errand.to {
+            Addressee::Device(device_id) => {
+                let to = Recipient::Device(device_id.clone());
+                let delivery = errand.delivery(to, errand.ticket);
+                self.submit(Box::new(delivery), errand.deadline_ms);
+            }
+            Addressee::Account(account) => {
+                let key = self.node.accounts.key(account);
+                let mut places = self.node.accounts.page(key, None, FANOUT_LINES_MAX + 1);
+                if let Some(line) = line {
+                    let own = self.place(line);
+                    places.retain(|place| *place != own);
+                }
+                match self.check_fanout(line, &places, now) {
+                    Ok(()) => self.begin_fanout(line, errand, places, now),
+                    Err(outcome) => self.answer(errand.ticket, outcome),
+                }
+            }
+        }
+    }
+
+    /// Whether a message to so many lines may go out: paid for by its sender, and with room for it.
+    fn check_fanout(
+        &mut self,
+        line: Option<ConnId>,
+        places: &[Place],
+        now: Now,
+    ) -> Result<(), Outcome> {
+        if let Some(line) = line {
+            let burst = self.settings.limits.sends_burst;
+            let cost = u32::try_from(places.len()).unwrap_or(u32::MAX);
+            if !self.take_sends(line, cost.clamp(1, burst), now) {
+                return Err(Outcome::RateLimited);
+            }
+        }
+        if places.is_empty() {
+            return Err(Outcome::Offline);
+        }
+        if places.len() > FANOUT_LINES_MAX || self.fanouts.running.len() >= FANOUTS_MAX {
+            self.cells().fanouts_refused.add(1);
+            return Err(Outcome::Busy);
+        }
+        Ok(())
+    }
+
+    fn begin_fanout(&mut self, line: Option<ConnId>, errand: Errand, places: Vec<Place>, now: Now) {
+        self.cells().fanouts.add(1);
+        let results = if line.is_some() { 0 } else { RESULTS_MAX };
+        let tally = Tally::new(places.len(), results as usize);
+        self.api.waiters.set_tally(errand.ticket, tally);
+        let mut fanout = Fanout {
+            errand,
+            line,
+            places,
+            submitted: 0,
+        };
+        self.submit_slice(&mut fanout);
+        if fanout.is_submitted() {
+            return self.finish_fanout(&fanout, now);
+        }
+        if let Some(line) = line {
+            self.fanouts.held.entry(line).or_default();
+        }
+        self.fanouts.running.push_back(fanout);
+    }
+
+    /// Goes on with what takes more than one iteration: a slice of the one that has waited longest.
+    pub(crate) fn continue_fanouts(&mut self, now: Now) {
+        let Some(mut fanout) = self.fanouts.running.pop_front() else {
+            return;
+        };
+        self.submit_slice(&mut fanout);
+        if !fanout.is_submitted() {
+            return self.fanouts.running.push_back(fanout);
+        }
+        self.finish_fanout(&fanout, now);
+        if let Some(line) = fanout.line {
+            self.release_held(line, now);
+        }
+    }
+
+    fn submit_slice(&mut self, fanout: &mut Fanout) {
+        let Addressee::Account(account) = &fanout.errand.to else {
+            return;
+        };
+        let end = (fanout.submitted + FANOUT_SLICE).min(fanout.places.len());
+        for (part, place) in (0..).zip(&fanout.places).take(end).skip(fanout.submitted) {
+            let to = Recipient::Member(Arc::clone(account));
+            let ticket = fanout.errand.ticket.for_part(part);
+            let mut delivery = fanout.errand.delivery(to, ticket);
+            delivery.candidates.push(*place);
+            self.cells().submitted.add(1);
+            self.deliver(Box::new(delivery));
+        }
+        fanout.submitted = end;
+    }
+
+    /// From now on the sender's patience counts: an answer before would let its next message overtake this one.
+    fn finish_fanout(&mut self, fanout: &Fanout, now: Now) {
+        let ticket = fanout.errand.ticket.for_part(Ticket::WHOLE);
+        if self.api.waiters.is_waiting(ticket) {
+            let deadline_ms = fanout.errand.deadline_ms.max(now.ms() + 1);
+            self.limit_patience(ticket, deadline_ms);
+        }
+    }
+
+    /// Carries out what a line has sent meanwhile, up to its next message to an account.
+    fn release_held(&mut self, line: ConnId, now: Now) {
+        let Some(mut held) = self.fanouts.held.remove(&line) else {
+            return;
+        };
+        while let Some(errand) = held.pop_front() {
+            self.run(Some(line), errand, now);
+            if let Some(newly_held) = self.fanouts.held.get_mut(&line) {
+                newly_held.append(&mut held);
+                return;
+            }
+        }
+    }
+
+    /// Drops what a line that has ended had not begun to send. Its requests are forgotten with it.
+    pub(crate) fn forget_held(&mut self, line: ConnId) {
+        self.fanouts.held.remove(&line);
+        for fanout in &mut self.fanouts.running {
+            fanout.line = fanout.line.filter(|other| *other != line);
+        }
+    }
+}
+
+impl Fanouts {
+    /// Whether the next iteration has something to go on with.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether nothing is held either.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.held.is_empty()
+    }
+}
+
+impl Fanout {
+    fn is_submitted(&self) -> bool {
+        self.submitted == self.places.len()
+    }
+}
+
+impl Errand {
+    fn delivery(&self, to: Recipient, ticket: Ticket) -> Delivery {
+        Delivery {
+            to,
+            candidates: Candidates::default(),
+            is_thorough: false,
+            bound_to: None,
+            message_id: self.message_id,
+            payload: self.payload.clone(),
+            from: self.from.clone(),
+            wait: self.wait,
+            ticket,
+            submitted_us: self.submitted_us,
+        }
+    }
+}
+
+/// Lines that one iteration writes to: each costs a `send` of some 5 µs, so all of them well below a millisecond.
+const FANOUT_SLICE: usize = 128;
+/// The most lines a message to an account may go to: 256 KiB of places.
+pub(crate) const FANOUT_LINES_MAX: usize = 65_536;
+/// Messages to accounts that a shard has under way at once.
+const FANOUTS_MAX: usize = 64;
+/// Devices whose results a back end is told one by one.
+pub(crate) const RESULTS_MAX: u32 = 100;

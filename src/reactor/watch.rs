@@ -1,0 +1,452 @@
+//! Who watches an account, and what it is told.
+//!
+//! A shard with watchers of an account keeps one view of it: each device, its newest line, and what watchers were told
+//! of it. The view is made of what a survey finds on each shard that has lines of the account, and of the changes that
+//! shards tell from the moment on at which the watch stands in the index. Both come from one shard in one order, and
+//! generations tell older lines from newer ones, so it does not matter how the shards' news interleave.
+//!
+//! A line that ends is not told at once. If the device has another line before `presence.offline_after` has passed, it
+//! was never away.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use hashbrown::HashMap;
+
+use crate::base::close::CloseReason;
+use crate::base::id::ConnId;
+use crate::base::time::Now;
+use crate::mailbox::account::{Asker, Change, Surveyed, Turn};
+use crate::net::stream::Transport;
+use crate::protocol::device::encode_refusal;
+use crate::reactor::account::slices;
+use crate::reactor::shard::{Shard, Timer};
+use crate::reactor::sweep::millis;
+use crate::wire::account::{Cause, Listed, Rest, encode_devices, encode_presence};
+use crate::wire::api::DeviceState;
+use crate::wire::error::ErrorCode;
+use crate::wire::reply::encode_done;
+use crate::ws::encoder;
+use crate::ws::frame::Opcode;
+
+/// What a shard's watchers watch.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    views: HashMap<Box<str>, View>,
+    /// Watchers that have not been shown all devices yet.
+    paging: Vec<(ConnId, Box<str>)>,
+    /// Lines that have ended and are to be told of, oldest first.
+    absences: VecDeque<Absence>,
+}
+
+/// An account as the watchers of one shard see it.
+#[derive(Debug)]
+struct View {
+    /// The number of this watch: news for an earlier one are none.
+    watch: u32,
+    devices: BTreeMap<Box<str>, Seen>,
+    /// Surveys whose lines are not in it yet.
+    missing: usize,
+    watchers: Vec<Watcher>,
+}
+
+/// A device of a watched account.
+#[derive(Debug)]
+struct Seen {
+    /// Its newest line.
+    generation: u64,
+    /// What watchers know: online, or moving.
+    told: DeviceState,
+    /// That line has ended, and nothing was told of it yet.
+    is_absent: bool,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    conn: ConnId,
+    /// The id of its request, as raw JSON.
+    id: Box<str>,
+    progress: Progress,
+}
+
+/// How much of the account a watcher has been shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Progress {
+    /// All devices up to this one, or none yet. Changes of devices that come later are in their page.
+    Paging(Option<Box<str>>),
+    /// All of them.
+    Live,
+}
+
+/// A line that has ended.
+#[derive(Debug)]
+struct Absence {
+    due_ms: u64,
+    account: Box<str>,
+    device_id: Box<str>,
+    generation: u64,
+    reason: CloseReason,
+    at_ms: u64,
+}
+
+/// What watchers are to be told of a device.
+struct Telling {
+    state: DeviceState,
+    cause: Cause,
+    at_ms: u64,
+}
+
+impl<T: Transport> Shard<T> {
+    /// Begins to tell a line of its account's devices: all that there are, then what changes.
+    pub(crate) fn handle_watch(&mut self, conn: ConnId, id: &str, out: &mut Vec<u8>, now: Now) {
+        let Some(account) = self.account_of(conn, id, out) else {
+            return;
+        };
+        if !self.take_sends(conn, 1, now) {
+            let cause = "too many requests from this device; slow down";
+            return encode_refusal(id, ErrorCode::RateLimited, cause, out);
+        }
+        self.end_watch(conn, &account);
+        let key = self.node.accounts.key(&account);
+        let Ok((watch, places)) = self.node.accounts.watch(key, self.id) else {
+            let cause = "the account has as many watchers as it may; use list";
+            return encode_refusal(id, ErrorCode::Overloaded, cause, out);
+        };
+        self.cells().watches.add(1);
+        let watcher = Watcher {
+            conn,
+            id: id.into(),
+            progress: Progress::Paging(None),
+        };
+        self.watches.paging.push((conn, account.as_str().into()));
+        if let Some(view) = self.watches.views.get_mut(account.as_str()) {
+            return view.watchers.push(watcher);
+        }
+        let slices = slices(&places);
+        let view = View {
+            watch,
+            devices: BTreeMap::new(),
+            missing: slices.len(),
+            watchers: vec![watcher],
+        };
+        self.watches.views.insert(account.as_str().into(), view);
+        let asker = self.id;
+        if !self.survey(&account, slices, |_| Asker::View(asker, watch)) {
+            self.end_watch(conn, &account);
+            let cause = "the node has no room for the request now; try again";
+            encode_refusal(id, ErrorCode::Overloaded, cause, out);
+        }
+    }
+
+    /// Ends a line's watch on request.
+    pub(crate) fn handle_unwatch(&mut self, conn: ConnId, id: &str, out: &mut Vec<u8>) {
+        let Some(account) = self.account_of(conn, id, out) else {
+            return;
+        };
+        self.end_watch(conn, &account);
+        let mut text = Vec::new();
+        encode_done(id, &mut text);
+        encoder::encode(Opcode::Text, &text, out);
+    }
+
+    /// Forgets that a line watches, if it does; with the last watcher goes the view.
+    pub(crate) fn end_watch(&mut self, conn: ConnId, account: &str) {
+        let Some(view) = self.watches.views.get_mut(account) else {
+            return;
+        };
+        let Some(at) = view.watchers.iter().position(|other| other.conn == conn) else {
+            return;
+        };
+        view.watchers.swap_remove(at);
+        if view.watchers.is_empty() {
+            self.watches.views.remove(account);
+        }
+        self.watches.paging.retain(|(other, _)| *other != conn);
+        self.cells().watches.sub(1);
+        let key = self.node.accounts.key(account);
+        self.node.accounts.unwatch(key, self.id);
+    }
+
+    /// Takes what another shard has found of an account that is watched here.
+    pub(crate) fn handle_surveyed(&mut self, surveyed: &Surveyed) {
+        let view = self.watches.views.get_mut(&surveyed.account);
+        let Some(view) = view.filter(|view| view.watch == surveyed.watch) else {
+            return;
+        };
+        for member in &surveyed.members {
+            let told = DeviceState::of(member.leaving);
+            view.see(&member.device_id, member.generation, told);
+        }
+        view.missing = view.missing.saturating_sub(1);
+    }
+
+    /// Takes the news of a line whose account is watched here, and tells what is to be told of it at once.
+    pub(crate) fn handle_change(&mut self, change: &Change, now: Now) {
+        let view = self.watches.views.get_mut(&change.account);
+        let Some(view) = view.filter(|view| view.watch == change.watch) else {
+            return;
+        };
+        let telling = match change.turn {
+            Turn::Opened => view.open(change),
+            Turn::Leaving(reason) => view.leave(change, reason),
+            Turn::Ended(reason) => {
+                if view.end(change) {
+                    self.note_absence(change, reason, now);
+                }
+                None
+            }
+        };
+        if let Some(telling) = telling {
+            self.tell_watchers(&change.account, &change.device_id, &telling);
+        }
+    }
+
+    fn note_absence(&mut self, change: &Change, reason: CloseReason, now: Now) {
+        let due_ms = now.ms() + millis(self.settings.presence.offline_after);
+        if self.watches.absences.is_empty() {
+            self.wheel.schedule(due_ms, Timer::Absences);
+        }
+        self.watches.absences.push_back(Absence {
+            due_ms,
+            account: change.account.clone(),
+            device_id: change.device_id.clone(),
+            generation: change.generation,
+            reason,
+            at_ms: change.at_ms,
+        });
+    }
+
+    /// Tells of the devices that have not come back in time.
+    pub(crate) fn expire_absences(&mut self, now: Now) {
+        let mut budget = ABSENCES_PER_ITERATION_MAX;
+        while budget > 0
+            && let Some(absence) = self
+                .watches
+                .absences
+                .pop_front_if(|absence| absence.due_ms <= now.ms())
+        {
+            budget -= 1;
+            let Absence {
+                account,
+                device_id,
+                generation,
+                reason,
+                at_ms,
+                ..
+            } = absence;
+            let view = self.watches.views.get_mut(&account);
+            if view.is_some_and(|view| view.forget(&device_id, generation)) {
+                let telling = Telling {
+                    state: DeviceState::Offline,
+                    cause: Cause::Line(reason),
+                    at_ms,
+                };
+                self.tell_watchers(&account, &device_id, &telling);
+            }
+        }
+        if let Some(next) = self.watches.absences.front() {
+            let at_ms = next.due_ms.max(now.ms() + 1);
+            self.wheel.schedule(at_ms, Timer::Absences);
+        }
+    }
+
+    fn tell_watchers(&mut self, account: &str, device_id: &str, telling: &Telling) {
+        let Some(view) = self.watches.views.get(account) else {
+            return;
+        };
+        let is_shown = |watcher: &&Watcher| watcher.progress.has_shown(device_id);
+        let conns: Vec<_> = view
+            .watchers
+            .iter()
+            .filter(is_shown)
+            .map(|watcher| watcher.conn)
+            .collect();
+        if conns.is_empty() {
+            return;
+        }
+        let mut text = Vec::new();
+        let Telling {
+            state,
+            cause,
+            at_ms,
+        } = *telling;
+        encode_presence(device_id, state, cause, at_ms, &mut text);
+        let mut frame = Vec::new();
+        encoder::encode(Opcode::Text, &text, &mut frame);
+        self.cells().presence_told.add(conns.len() as u64);
+        for conn in conns {
+            self.send_bounded(conn, &frame);
+        }
+    }
+
+    /// Shows watchers more of their account, a page each, as fast as they read.
+    pub(crate) fn continue_watches(&mut self) {
+        if self.watches.paging.is_empty() {
+            return;
+        }
+        let paging = std::mem::take(&mut self.watches.paging);
+        let (mut waiting, mut budget) = (Vec::new(), PAGES_PER_ITERATION_MAX);
+        for (conn, account) in paging {
+            let is_done = budget > 0 && self.reads(conn) && {
+                budget -= 1;
+                self.show_page(conn, &account)
+            };
+            if !is_done {
+                waiting.push((conn, account));
+            }
+        }
+        waiting.append(&mut self.watches.paging);
+        self.watches.paging = waiting;
+    }
+
+    /// Whether a line takes what it is sent, as far as that is known.
+    fn reads(&self, conn: ConnId) -> bool {
+        let conn = self.arena.get(conn);
+        let waiting = conn.and_then(|conn| conn.outbox.as_ref());
+        waiting.is_none_or(|outbox| outbox.len() < PAGE_OUTBOX_BYTES_MAX)
+    }
+
+    /// Shows a watcher the next page; true when there is nothing more to show.
+    fn show_page(&mut self, conn: ConnId, account: &str) -> bool {
+        let Some(view) = self.watches.views.get_mut(account) else {
+            return true;
+        };
+        if view.missing > 0 {
+            return false;
+        }
+        let mut text = Vec::new();
+        let Some(more) = view.show_page(conn, &mut text) else {
+            return true;
+        };
+        let mut frame = Vec::new();
+        encoder::encode(Opcode::Text, &text, &mut frame);
+        self.send_bounded(conn, &frame);
+        !more
+    }
+
+    /// Whether a watcher could be shown more at once.
+    pub(crate) fn has_pages(&self) -> bool {
+        self.watches.paging.iter().any(|(conn, account)| {
+            let view = self.watches.views.get(account);
+            view.is_none_or(|view| view.missing == 0) && self.reads(*conn)
+        })
+    }
+}
+
+impl Watches {
+    /// Whether nobody watches and nothing is remembered.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.views.is_empty() && self.paging.is_empty()
+    }
+}
+
+impl View {
+    /// Notes a line that is there, unless a newer one is known; true when the device was not.
+    fn see(&mut self, device_id: &str, generation: u64, told: DeviceState) -> bool {
+        let Some(seen) = self.devices.get_mut(device_id) else {
+            let seen = Seen {
+                generation,
+                told,
+                is_absent: false,
+            };
+            self.devices.insert(device_id.into(), seen);
+            return true;
+        };
+        if seen.generation < generation {
+            seen.generation = generation;
+            seen.is_absent = false;
+        }
+        false
+    }
+
+    fn open(&mut self, change: &Change) -> Option<Telling> {
+        let is_new = self.see(&change.device_id, change.generation, DeviceState::Online);
+        let seen = self.devices.get_mut(&change.device_id)?;
+        if seen.generation != change.generation {
+            return None;
+        }
+        let was_told = std::mem::replace(&mut seen.told, DeviceState::Online);
+        let is_news = is_new || was_told != DeviceState::Online;
+        is_news.then_some(Telling {
+            state: DeviceState::Online,
+            cause: Cause::Connected,
+            at_ms: change.at_ms,
+        })
+    }
+
+    fn leave(&mut self, change: &Change, reason: CloseReason) -> Option<Telling> {
+        let seen = self.devices.get_mut(&change.device_id)?;
+        if seen.generation != change.generation || seen.told == DeviceState::Moving {
+            return None;
+        }
+        seen.told = DeviceState::Moving;
+        Some(Telling {
+            state: DeviceState::Moving,
+            cause: Cause::Line(reason),
+            at_ms: change.at_ms,
+        })
+    }
+
+    /// Notes the end of a line; true when it was the device's newest.
+    fn end(&mut self, change: &Change) -> bool {
+        let seen = self.devices.get_mut(&change.device_id);
+        let Some(seen) = seen.filter(|seen| seen.generation == change.generation) else {
+            return false;
+        };
+        !std::mem::replace(&mut seen.is_absent, true)
+    }
+
+    /// Forgets a device if it is still away since that line; true when it was.
+    fn forget(&mut self, device_id: &str, generation: u64) -> bool {
+        let seen = self.devices.get(device_id);
+        let is_away = seen.is_some_and(|seen| seen.is_absent && seen.generation == generation);
+        if is_away {
+            self.devices.remove(device_id);
+        }
+        is_away
+    }
+
+    /// Writes the next page for a watcher; whether there is another, or `None` for who does not watch.
+    fn show_page(&mut self, conn: ConnId, out: &mut Vec<u8>) -> Option<bool> {
+        let watcher = self
+            .watchers
+            .iter_mut()
+            .find(|watcher| watcher.conn == conn)?;
+        let Progress::Paging(after) = &watcher.progress else {
+            return None;
+        };
+        let after = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = || self.devices.range::<str, _>((after, Bound::Unbounded));
+        let page: Vec<_> = rest().take(PAGE_DEVICES).collect();
+        let more = rest().nth(PAGE_DEVICES).is_some();
+        let listed = page.iter().map(|(device_id, seen)| Listed {
+            device_id,
+            state: seen.told,
+        });
+        encode_devices(&watcher.id, listed, Rest::More(more), out);
+        watcher.progress = match page.last() {
+            Some((last, _)) if more => Progress::Paging(Some((*last).clone())),
+            _ => Progress::Live,
+        };
+        Some(more)
+    }
+}
+
+impl Progress {
+    fn has_shown(&self, device_id: &str) -> bool {
+        match self {
+            Self::Live => true,
+            Self::Paging(after) => after.as_deref().is_some_and(|after| device_id <= after),
+        }
+    }
+}
+
+/// Devices in one page of a watch: some 16 KiB.
+const PAGE_DEVICES: usize = 200;
+/// A watcher with more than this to read gets no page yet.
+const PAGE_OUTBOX_BYTES_MAX: usize = 32 * 1024;
+/// Pages written per iteration.
+const PAGES_PER_ITERATION_MAX: usize = 16;
+/// Absences looked at per iteration; the rest follow in the next.
+const ABSENCES_PER_ITERATION_MAX: usize = 1_024;
