@@ -58,7 +58,7 @@ pub struct Config {
 
 impl Config {
     /// The sections in the order of the file, each with its keys and their documentation.
-    pub const SECTIONS: [Section; 12] = [
+    pub const SECTIONS: [Section; 13] = [
         Node::SECTION,
         Listen::SECTION,
         Reactor::SECTION,

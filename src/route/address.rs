@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn an_address_beyond_its_limit_is_refused_and_beyond_twice_of_it_cut() {
         let addresses = Addresses::default();
-        let mut arrive = || addresses.arrive(key("10.0.0.1"), LIMITS, Tick(0));
+        let arrive = || addresses.arrive(key("10.0.0.1"), LIMITS, Tick(0));
         let standings: Vec<_> = (0..7).map(|_| arrive()).collect();
         assert_eq!(standings[..3], [Standing::Good; 3]);
         assert_eq!(standings[3..6], [Standing::Excessive; 3]);
