@@ -80,17 +80,20 @@ pub enum Refusal {
     ForbiddenOrigin,
     /// The credential was missing or bad.
     Unauthorized,
+    /// A load balancer's connection did not begin with a PROXY protocol header.
+    ProxyHeader,
 }
 
 impl Refusal {
     /// Every cause, in metric order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TableFull,
         Self::Memory,
         Self::Draining,
         Self::BadRequest,
         Self::ForbiddenOrigin,
         Self::Unauthorized,
+        Self::ProxyHeader,
     ];
 
     /// The metric label.
@@ -102,6 +105,48 @@ impl Refusal {
             Self::BadRequest => "bad_request",
             Self::ForbiddenOrigin => "forbidden_origin",
             Self::Unauthorized => "unauthorized",
+            Self::ProxyHeader => "proxy_header",
+        }
+    }
+}
+
+/// Why a TLS connection failed, in its handshake or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// The first bytes were not TLS.
+    NotTls,
+    /// No version, cipher suite or key exchange in common.
+    Incompatible,
+    /// The far end wanted another application protocol than HTTP/1.1.
+    Protocol,
+    /// The client certificate was missing, or no authority of ours stands behind it.
+    Certificate,
+    /// The far end refused us: most often it does not know our certificate's authority.
+    Alert,
+    /// What came broke the rules of TLS, or was tampered with.
+    Misbehaved,
+}
+
+impl TlsFailure {
+    /// Every cause, in metric order.
+    pub const ALL: [Self; 6] = [
+        Self::NotTls,
+        Self::Incompatible,
+        Self::Protocol,
+        Self::Certificate,
+        Self::Alert,
+        Self::Misbehaved,
+    ];
+
+    /// The metric label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotTls => "not_tls",
+            Self::Incompatible => "incompatible",
+            Self::Protocol => "protocol",
+            Self::Certificate => "certificate",
+            Self::Alert => "alert",
+            Self::Misbehaved => "misbehaved",
         }
     }
 }
@@ -168,6 +213,12 @@ pub struct ShardCells {
     pub refused: [Cell; Refusal::ALL.len()],
     /// Connections ended, by reason.
     pub closed: [Cell; CloseReason::ALL.len()],
+    /// TLS handshakes completed with a certificate and a signature.
+    pub tls_full: Cell,
+    /// TLS handshakes that resumed an earlier session.
+    pub tls_resumed: Cell,
+    /// TLS connections that failed, by cause.
+    pub tls_failures: [Cell; TlsFailure::ALL.len()],
     /// Lines authenticated since the start.
     pub opened: Cell,
     /// Credentials that failed, whether the line was refused or closed.

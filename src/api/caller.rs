@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 
 use crate::api::ControlPlane;
 use crate::api::failure::Failure;
 use crate::config::section::ApiRole;
+use crate::protocol::auth::api_key::Shown;
 
 /// A back end whose key has the role `read`.
 #[derive(Debug)]
@@ -41,8 +41,7 @@ impl FromRequestParts<Arc<ControlPlane>> for Admin {
 }
 
 fn authorize(parts: &Parts, control: &ControlPlane, role: ApiRole) -> Result<Arc<str>, Failure> {
-    let header = parts.headers.get(AUTHORIZATION);
-    let header = header.and_then(|value| value.to_str().ok());
     let settings = control.node.settings.load();
-    Ok(Arc::clone(settings.api_keys.authorize(header, role)?))
+    let shown = Shown::of(parts);
+    Ok(Arc::clone(settings.api_keys.authorize(shown, role)?))
 }

@@ -15,6 +15,7 @@ use crate::api::openapi::Document;
 use crate::base::id::{ConnId, Location, NodeEpoch, ShardId};
 use crate::config::Config;
 use crate::config::section::{ApiKey, ApiRole};
+use crate::net::tls::policy::TlsCell;
 use crate::mailbox::command::{Listing, Mailbox};
 use crate::mailbox::queue;
 use crate::metrics::node_cells;
@@ -41,6 +42,7 @@ impl Bench {
             presence: Presence::new(100, 2),
             accounts: Accounts::new(),
             settings: ArcSwap::from_pointee(Settings::load(config).unwrap()),
+            tls: TlsCell::load(config).unwrap(),
             cells: node_cells(2),
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
@@ -220,7 +222,8 @@ async fn a_key_opens_the_calls_of_its_role() {
         std::fs::write(&key_file, format!("{name}-0123456789abcdef")).unwrap();
         config.api.keys.push(ApiKey {
             name: name.into(),
-            key_file,
+            key_file: Some(key_file),
+            certificate: None,
             roles: vec![role],
         });
     }

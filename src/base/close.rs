@@ -14,6 +14,8 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// The request head was refused with an HTTP status.
     Refused,
+    /// TLS failed, in the handshake or later.
+    TlsFailed,
     /// A frame broke RFC 6455.
     ProtocolError,
     /// A kind of data this line does not take: binary on a JSON line, anything on a raw one.
@@ -63,11 +65,12 @@ pub enum Blame {
 
 impl CloseReason {
     /// Every reason, in the order of the metric table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::PeerClosed,
         Self::NetworkError,
         Self::HandshakeTimeout,
         Self::Refused,
+        Self::TlsFailed,
         Self::ProtocolError,
         Self::UnsupportedData,
         Self::InvalidPayload,
@@ -113,6 +116,7 @@ impl CloseReason {
             Self::NetworkError => (1006, "network_error", Blame::Network, true),
             Self::HandshakeTimeout => (1008, "handshake_timeout", Blame::Device, true),
             Self::Refused => (1006, "refused", Blame::Device, true),
+            Self::TlsFailed => (1015, "tls_failed", Blame::Device, true),
             Self::ProtocolError => (1002, "protocol_error", Blame::Device, false),
             Self::UnsupportedData => (1003, "unsupported_data", Blame::Device, false),
             Self::InvalidPayload => (1007, "invalid_payload", Blame::Device, false),

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::render;
 use crate::config::source::Sources;
+use crate::net::tls::policy::TlsCell;
 use crate::protocol::auth::api_key::ApiKeys;
 use crate::protocol::auth::authenticator::Authenticator;
 use crate::protocol::auth::origin::OriginPolicy;
@@ -116,6 +117,7 @@ fn check_keys(config: &Config) -> Result<(), ConfigErrors> {
             .map_err(ConfigErrors::from),
         ApiKeys::new(&config.api).map(drop),
         ApiKeys::for_ops(&config.ops).map(drop),
+        TlsCell::load(config).map(drop),
     ];
     let errors = results
         .into_iter()

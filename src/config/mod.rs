@@ -12,6 +12,7 @@ pub mod secret;
 pub mod section;
 pub mod size;
 pub mod source;
+mod tls;
 mod validate;
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use section::{
     Api, Auth, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Memory, Node, Ops, Presence,
-    Reactor, Section,
+    Reactor, Section, Tls,
 };
 
 /// Everything an operator can set. [`Default`] is what runs without a file.
@@ -32,6 +33,12 @@ pub struct Config {
     pub node: Node,
     /// `[listen]`
     pub listen: Listen,
+    /// `[devices_tls]`
+    pub devices_tls: Tls,
+    /// `[api_tls]`
+    pub api_tls: Tls,
+    /// `[ops_tls]`
+    pub ops_tls: Tls,
     /// `[reactor]`
     pub reactor: Reactor,
     /// `[auth]`
@@ -58,9 +65,12 @@ pub struct Config {
 
 impl Config {
     /// The sections in the order of the file, each with its keys and their documentation.
-    pub const SECTIONS: [Section; 13] = [
+    pub const SECTIONS: [Section; 16] = [
         Node::SECTION,
         Listen::SECTION,
+        Tls::SECTION,
+        Tls::API_SECTION,
+        Tls::OPS_SECTION,
         Reactor::SECTION,
         Auth::SECTION,
         Api::SECTION,

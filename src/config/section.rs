@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::size::Size;
@@ -88,10 +89,37 @@ section! {
         api: SocketAddr = loopback(7401),
         /// Metrics and probes. Any other address than loopback needs ops.key_file.
         ops: SocketAddr = loopback(7403),
+        /// Load balancers in front of the devices' listener, as networks (`10.0.0.0/8`, `fd00::/8`): connections from
+        /// them must begin with a PROXY protocol header, version 1 or 2; from anywhere else one is a bad request.
+        proxy_networks: Vec<IpNet> = Vec::new(),
         /// Let another process listen on the same ports (SO_REUSEPORT), as for a hand-over.
         share: bool = false,
         /// Accepted connections the kernel keeps for a listener; net.core.somaxconn bounds it.
         backlog: u32 = 4_096,
+    }
+}
+
+section! {
+    /// TLS for devices (wss): on when certificate_file or pairs is set.
+    Tls as "devices_tls" {
+        /// A file with the certificate chain as PEM, the listener's own first.
+        certificate_file: Option<PathBuf> = None,
+        /// The file with its private key as PEM (PKCS #8, PKCS #1 or SEC 1).
+        private_key_file: Option<PathBuf> = None,
+        /// More certificates, as tables with certificate_file and private_key_file: for other names (SNI), or for who
+        /// cannot verify the first (RSA beside ECDSA). The first that fits is shown, and the first of all when none does.
+        pairs: Vec<CertificatePair> = Vec::new(),
+        /// "1.2" or "1.3": the oldest version that is spoken.
+        version_min: TlsVersion = TlsVersion::V1_2,
+        /// A file with the certificates, as PEM, of the authorities whose client certificates are believed (mutual TLS).
+        /// Sessions are not resumed then.
+        client_ca_file: Option<PathBuf> = None,
+        /// With client_ca_file: "required", or "optional".
+        client_certificates: CertificateDemand = CertificateDemand::Required,
+        /// Which name in a client certificate says who its bearer is: "common_name" of the subject, "dns" or "uri" of the
+        /// subject's alternative names (of a URI what follows its last slash); it must be the only one of its kind.
+        /// Unset: none, the certificate only opens the door.
+        client_identity: Option<NameKind> = None,
     }
 }
 
@@ -107,6 +135,7 @@ section! {
     /// Who a device is.
     Auth as "auth" {
         /// "dev": a device names itself (?device_id=tv-1&user_id=ann), on loopback only. "jwt": it brings a signed token.
+        /// "certificate": its client certificate names it (devices_tls.client_identity).
         mode: AuthMode = AuthMode::Dev,
         /// A file with a JSON Web Key Set with keys that verify tokens, besides auth.keys.
         jwks_file: Option<PathBuf> = None,
@@ -155,7 +184,9 @@ section! {
         timeout_max: Duration = secs(60),
         /// Connections of back ends.
         connections_max: u32 = 10_000,
-        /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback.
+        /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback. One with
+        /// `certificate = "billing.internal"` instead of key_file is whoever shows a client certificate of that name
+        /// (api_tls.client_identity).
         ///   [[api.keys]]
         ///   name = "billing"
         ///   key_file = "billing.key"
@@ -301,6 +332,98 @@ impl Node {
     }
 }
 
+impl Tls {
+    /// The section of the sending API's listener; its keys are those of the devices'.
+    pub const API_SECTION: Section = Section {
+        name: "api_tls",
+        about: &[" TLS for back ends (https); keys as in [devices_tls]."],
+        keys: Self::SECTION.keys,
+    };
+
+    /// The section of the ops listener.
+    pub const OPS_SECTION: Section = Section {
+        name: "ops_tls",
+        about: &[" TLS for metrics and probes (https); keys as in [devices_tls], without client_identity."],
+        keys: Self::SECTION.keys,
+    };
+
+    /// Every certificate with its key, in the order of preference.
+    pub fn all_pairs(&self) -> Vec<CertificatePair> {
+        let first = match (&self.certificate_file, &self.private_key_file) {
+            (Some(certificate_file), Some(private_key_file)) => Some(CertificatePair {
+                certificate_file: certificate_file.clone(),
+                private_key_file: private_key_file.clone(),
+            }),
+            _ => None,
+        };
+        first.into_iter().chain(self.pairs.iter().cloned()).collect()
+    }
+
+    /// Every file that is named.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.all_pairs();
+        let pairs = pairs
+            .into_iter()
+            .flat_map(|pair| [pair.certificate_file, pair.private_key_file]);
+        pairs.chain(self.client_ca_file.clone()).collect()
+    }
+
+    /// Whether the listener speaks TLS.
+    pub fn is_on(&self) -> bool {
+        self.certificate_file.is_some() || !self.pairs.is_empty()
+    }
+
+    /// Whether everybody who connects has proven to be known to an authority of ours.
+    pub fn demands_certificates(&self) -> bool {
+        self.is_on()
+            && self.client_ca_file.is_some()
+            && self.client_certificates == CertificateDemand::Required
+    }
+}
+
+/// A certificate chain and its private key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificatePair {
+    /// The file with the chain as PEM.
+    pub certificate_file: PathBuf,
+    /// The file with the key as PEM.
+    pub private_key_file: PathBuf,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// RFC 5246, with forward secrecy and AEAD only.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// Whether who connects must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateDemand {
+    /// Without one the handshake fails.
+    Required,
+    /// One that is shown must be good.
+    Optional,
+}
+
+/// Which name in a certificate says who its bearer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameKind {
+    /// The subject's common name.
+    CommonName,
+    /// A DNS name among the subject's alternative names.
+    Dns,
+    /// A URI among them.
+    Uri,
+}
+
 /// How devices prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -309,6 +432,8 @@ pub enum AuthMode {
     Dev,
     /// A signed token.
     Jwt,
+    /// A client certificate.
+    Certificate,
 }
 
 /// A key that verifies tokens.
@@ -357,7 +482,11 @@ pub struct ApiKey {
     /// Names the key's owner in logs.
     pub name: String,
     /// The file with the key. One line break at its end is not part of it.
-    pub key_file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// The name in the client certificate that stands for a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// What the key may do.
     pub roles: Vec<ApiRole>,
 }

@@ -17,6 +17,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigErrors> {
         let mut errors = self.open_listeners();
         errors.extend(self.auth_mistakes());
+        errors.extend(self.tls_mistakes());
         errors.extend(self.zeros());
         errors.extend(self.contradictions());
         errors.extend(self.limit_mistakes());
@@ -29,7 +30,7 @@ impl Config {
         let lacks_api_keys = self.api.keys.is_empty();
         let lacks_ops_key = self.ops.key_file.is_none();
         let open = |key: &str, addr: SocketAddr, lacks: bool, what: &str, advice: &str| {
-            let is_open = lacks && !addr.ip().is_loopback();
+            let is_open = lacks && !addr.ip().to_canonical().is_loopback();
             is_open.then(|| {
                 let cause = format!("{addr} is not loopback, and {what}");
                 ConfigError::new(format!("listen.{key}"), cause).advise(advice)
@@ -86,9 +87,9 @@ impl Config {
                 "add [[auth.keys]] or set auth.jwks_file",
             ),
             (
-                is_jwt && self.api.keys.is_empty(),
+                self.auth.mode != AuthMode::Dev && self.api.keys.is_empty(),
                 "api.keys",
-                "none, although auth.mode = \"jwt\"",
+                "none, although auth.mode is not \"dev\"",
                 "add [[api.keys]] with name, key_file and roles",
             ),
             (

@@ -3,20 +3,39 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
+use std::sync::Arc;
+
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+
+use crate::metrics::TlsFailure;
+use crate::net::layer::{Layer, News};
+use crate::net::tls::policy::TlsPolicy;
 
 /// What became of a read or a write that never blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
     /// This many bytes moved; never zero.
     Ready(usize),
+    /// Bytes came, and none for us: there may be more.
+    Silent,
     /// Nothing moves now; the poll will tell when it does.
     Blocked,
     /// The far end has closed its side.
     Closed,
     /// The socket is broken.
     Failed(io::ErrorKind),
+    /// The far end does not speak as it must before the application is heard. The stream carries what it still can.
+    Refused(Breach),
+}
+
+/// What the far end did wrong before its first byte for the application, or in the wrapping of a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// TLS failed. After [`TlsFailure::NotTls`] the stream is a plain one, so that the far end can be told.
+    Tls(TlsFailure),
+    /// No PROXY header came from where one must.
+    ProxyHeader,
 }
 
 /// A non-blocking byte stream and how it is watched: TCP in the server, a pipe with faults in the simulator.
@@ -39,8 +58,36 @@ pub trait Transport {
     /// Reads what is there.
     fn fill(&mut self, buf: &mut [u8]) -> Io;
 
-    /// Writes as much as the socket takes. `bytes` must not be empty.
+    /// Whether there may be more although the last [`Self::fill`] did not fill its buffer.
+    fn holds_more(&self) -> bool {
+        false
+    }
+
+    /// What became known about the far end since this was asked last.
+    fn take_news(&mut self) -> Option<News> {
+        None
+    }
+
+    /// Whether the far end cannot be heard or spoken to yet.
+    fn is_opening(&self) -> bool {
+        false
+    }
+
+    /// Writes as much as the socket takes. `bytes` must not be empty; what was not reported as moved must come again.
     fn flush(&mut self, bytes: &[u8]) -> Io;
+
+    /// Whether the stream holds bytes of its own that the socket has not taken.
+    fn owes(&self) -> bool {
+        false
+    }
+
+    /// Hands the socket what the stream [`Self::owes`]; to be called while nobody has anything else to write.
+    fn settle(&mut self) -> Io {
+        Io::Blocked
+    }
+
+    /// Takes leave of the far end as the stream's own protocol wants it, before it is dropped in order.
+    fn say_goodbye(&mut self) {}
 
     /// Tells the far end that nothing more will come.
     fn finish(&mut self);
@@ -49,11 +96,33 @@ pub trait Transport {
     fn abort(&mut self);
 }
 
-impl Transport for TcpStream {
+/// A socket with what lies between it and the application's bytes.
+#[derive(Debug)]
+pub struct Stream {
+    socket: TcpStream,
+    layer: Option<Box<Layer>>,
+}
+
+impl Stream {
+    /// A socket just accepted: from a load balancer that announces for whom, or not; with TLS, or without.
+    pub fn new(socket: TcpStream, is_proxied: bool, tls: Option<Arc<TlsPolicy>>) -> Self {
+        Self {
+            socket,
+            layer: Layer::new(is_proxied, tls),
+        }
+    }
+
+    fn shut(&self) {
+        // The far end may be gone already, which is as good.
+        self.socket.shutdown(Shutdown::Write).ok();
+    }
+}
+
+impl Transport for Stream {
     type Poller = Registry;
 
     fn watch(&mut self, poller: &Registry, token: Token) -> io::Result<()> {
-        poller.register(self, token, Interest::READABLE)
+        poller.register(&mut self.socket, token, Interest::READABLE)
     }
 
     fn watch_writes(&mut self, poller: &Registry, token: Token, on: bool) -> io::Result<()> {
@@ -62,31 +131,74 @@ impl Transport for TcpStream {
         } else {
             Interest::READABLE
         };
-        poller.reregister(self, token, interest)
+        poller.reregister(&mut self.socket, token, interest)
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Io {
-        outcome(retry(|| self.read(buf)))
+        match &mut self.layer {
+            None => outcome(retry(|| self.socket.read(buf))),
+            Some(layer) => layer.fill(&mut self.socket, buf),
+        }
+    }
+
+    fn holds_more(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.holds_more())
+    }
+
+    fn take_news(&mut self) -> Option<News> {
+        let news = self.layer.as_mut()?.take_news();
+        self.layer.take_if(|layer| layer.is_spent());
+        news
+    }
+
+    fn is_opening(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.is_opening())
     }
 
     fn flush(&mut self, bytes: &[u8]) -> Io {
-        outcome(retry(|| self.write(bytes)))
+        match &mut self.layer {
+            None => outcome(retry(|| self.socket.write(bytes))),
+            Some(layer) => layer.flush(&mut self.socket, bytes),
+        }
+    }
+
+    fn owes(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.owes())
+    }
+
+    fn settle(&mut self) -> Io {
+        let Some(layer) = &mut self.layer else {
+            return Io::Blocked;
+        };
+        let settled = layer.settle(&mut self.socket);
+        if layer.may_finish() {
+            self.shut();
+        }
+        settled
+    }
+
+    fn say_goodbye(&mut self) {
+        if let Some(layer) = &mut self.layer {
+            layer.say_goodbye(&mut self.socket);
+        }
     }
 
     fn finish(&mut self) {
-        // The far end may be gone already, which is as good.
-        self.shutdown(Shutdown::Write).ok();
+        self.say_goodbye();
+        if self.layer.as_mut().is_none_or(|layer| layer.begin_finish()) {
+            self.shut();
+        }
     }
 
     fn abort(&mut self) {
         // Without the option the close is merely in order.
-        socket2::SockRef::from(&*self)
+        socket2::SockRef::from(&self.socket)
             .set_linger(Some(std::time::Duration::ZERO))
             .ok();
     }
 }
 
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+pub(super) fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -95,7 +207,7 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn outcome(result: io::Result<usize>) -> Io {
+pub(super) fn outcome(result: io::Result<usize>) -> Io {
     match result {
         Ok(0) => Io::Closed,
         Ok(n) => Io::Ready(n),

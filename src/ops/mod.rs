@@ -20,11 +20,14 @@ use crate::config::section::ApiRole;
 use crate::error::StartError;
 use crate::ops::pulse::Pulse;
 use crate::ops::scrape::Scrape;
+use crate::ops::tls::TlsListener;
+use crate::protocol::auth::api_key::Shown;
 use crate::reactor::node::Node;
 
 pub(crate) mod memory;
 mod pulse;
 mod scrape;
+mod tls;
 #[cfg(test)]
 mod tests;
 
@@ -38,12 +41,19 @@ pub async fn listen(config: &Config, node: &Arc<Node>) -> Result<SocketAddr, Sta
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let router = router(node);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the ops listener failed");
-        }
-    });
+    if config.ops_tls.is_on() {
+        let listener = TlsListener::new(listener, bound, Arc::clone(node));
+        tokio::spawn(async move { report(axum::serve(listener, router).await) });
+    } else {
+        tokio::spawn(async move { report(axum::serve(listener, router).await) });
+    }
     Ok(bound)
+}
+
+fn report(served: std::io::Result<()>) {
+    if let Err(error) = served {
+        tracing::error!(%error, "the ops listener failed");
+    }
 }
 
 /// What the pages are made of.
@@ -73,8 +83,12 @@ fn router(node: &Arc<Node>) -> Router {
 async fn metrics(State(ops): State<Arc<Ops>>, headers: HeaderMap) -> Response {
     let header = headers.get(AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
+    let shown = Shown {
+        header,
+        bearer: None,
+    };
     let settings = ops.node.settings.load();
-    if let Err(error) = settings.ops_keys.authorize(header, ApiRole::Read) {
+    if let Err(error) = settings.ops_keys.authorize(shown, ApiRole::Read) {
         let bearer = [(WWW_AUTHENTICATE, "Bearer")];
         return (StatusCode::UNAUTHORIZED, bearer, error.cause()).into_response();
     }

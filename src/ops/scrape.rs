@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::base::close::CloseReason;
-use crate::metrics::{Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, total};
+use crate::metrics::{TlsFailure, Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, total};
 use crate::net::fdtable::descriptors_max;
 use crate::ops::memory::resident_bytes;
 use crate::reactor::node::Node;
@@ -83,9 +83,31 @@ impl Numbers {
         let help = "0: enough memory; 1: new lines are refused; 2: idle lines are shed; 3: new messages are refused";
         let level = i64::from(self.0.pressure.level() as u8);
         page.gauge(("memory_pressure", None, help), level)?;
+        self.encode_certificates(page)?;
         let help = "Reloads that left the old configuration in place";
         let reloads = ("config_reload_failures", None, help);
         page.counter(reloads, self.0.failed_reloads.load(Ordering::Relaxed))
+    }
+}
+
+impl Numbers {
+    fn encode_certificates(&self, page: &mut Page<'_>) -> fmt::Result {
+        let tls = &self.0.tls;
+        let help = "Changed certificates that were taken into use without a reload";
+        let reloads = ("certificate_reloads", None, help);
+        page.counter(reloads, tls.reloads.load(Ordering::Relaxed))?;
+        let help = "Changed certificates that could not be used, so that the old ones stayed";
+        let failures = ("certificate_reload_failures", None, help);
+        page.counter(failures, tls.failed_reloads.load(Ordering::Relaxed))?;
+        let help = "When the first certificate of a listener ends, in seconds since the Unix epoch";
+        let ends = ("certificate_not_after", SECONDS, help);
+        let mut family = page.begin(ends, MetricType::Gauge)?;
+        for (listener, policy) in tls.policies.load().iter() {
+            family
+                .encode_family(&[("listener", listener)])?
+                .encode_gauge(&policy.not_after_s())?;
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +142,18 @@ fn encode_families(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
     });
     let help = "Connections turned away before they became lines";
     page.family(("connections_refused", None, help), "cause", &causes)?;
+    let kinds = [
+        ("full", sum(&|shard| &shard.tls_full)),
+        ("resumed", sum(&|shard| &shard.tls_resumed)),
+    ];
+    let help = "TLS handshakes completed, of devices and back ends";
+    page.family(("tls_handshakes", None, help), "kind", &kinds)?;
+    let failures = TlsFailure::ALL.map(|failure| {
+        let count = sum(&|shard| &shard.tls_failures[failure as usize]);
+        (failure.word(), count)
+    });
+    let help = "TLS connections that failed, in their handshake or later";
+    page.family(("tls_failures", None, help), "cause", &failures)?;
     let reasons = CloseReason::ALL.map(|reason| {
         let count = sum(&|shard| &shard.closed[reason as usize]);
         (reason.word(), count)

@@ -1,8 +1,11 @@
 //! From the first byte to an authenticated line: the request head, the handshake, the credential.
 
+use std::net::IpAddr;
+
 use http::StatusCode;
 
 use crate::base::time::{Now, Tick};
+use crate::config::section::AuthMode;
 use crate::head::buffer::HeadBuffer;
 use crate::head::request::{self, BadHead, Request};
 use crate::head::response::Response;
@@ -23,6 +26,10 @@ pub struct Upgrade {
     pub opened: Tick,
     /// The same in microseconds, for the histogram.
     pub opened_us: u64,
+    /// Where it comes from: as a load balancer says, if it is one of ours.
+    pub from: IpAddr,
+    /// Who its client certificate says it is: empty if that does not say, `None` if nobody asks or none was shown.
+    pub bearer: Option<Box<str>>,
     head: HeadBuffer,
     turned_away: Option<Refusal>,
     greeted: Option<Dialect>,
@@ -71,8 +78,10 @@ pub struct Switch {
 
 impl Upgrade {
     /// Makes the state of a socket accepted now; `turned_away` answers whatever it asks with 503.
-    pub fn new(turned_away: Option<Refusal>, now: Now) -> Self {
+    pub fn new(from: IpAddr, turned_away: Option<Refusal>, now: Now) -> Self {
         Self {
+            from,
+            bearer: None,
             opened: now.tick(),
             opened_us: now.us,
             head: HeadBuffer::default(),
@@ -103,7 +112,7 @@ impl Upgrade {
         }
         match Request::parse(head.bytes, &gate.head) {
             Ok(request) => {
-                let step = answer(&request, head.consumed, gate, now);
+                let step = answer(&request, head.consumed, self.bearer.as_deref(), gate, now);
                 // A refused browser gets its close frame over the WebSocket it asked for.
                 if let Step::Greeted(_) | Step::Unauthorized(..) = &step {
                     self.greeted = Some(Dialect::Json);
@@ -119,6 +128,7 @@ impl Upgrade {
     /// # Errors
     /// [`AuthError`] when the message is anything but a `hello` with a good token.
     pub fn handle_hello(
+        &self,
         event: &Event<'_>,
         authenticator: &Authenticator,
         now: Now,
@@ -126,13 +136,21 @@ impl Upgrade {
         if let Event::Text(text) = event
             && let Ok(DeviceFrame::Hello { token }) = DeviceFrame::decode(text)
         {
-            return authenticator.authenticate(Credential::Token(token), now.wall_ms);
+            return authenticator
+                .authenticate(Credential::Token(token), now.wall_ms)?
+                .bound_to(self.bearer.as_deref());
         }
         Err(AuthError::Missing)
     }
 }
 
-fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> Step {
+fn answer(
+    request: &Request<'_>,
+    consumed: usize,
+    bearer: Option<&str>,
+    gate: &Gate<'_>,
+    now: Now,
+) -> Step {
     if request.target().path != DEVICE_PATH {
         let message = "devices connect to /ws; the sending API is on its own port";
         return refuse(
@@ -173,16 +191,17 @@ fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> 
         ECHO => Dialect::Echo,
         _ => Dialect::Json,
     };
-    match authenticate(request, origin, gate, now) {
+    let authenticated = authenticate(request, origin, bearer, gate, now);
+    match authenticated.and_then(|authenticated| authenticated.bound_to(bearer)) {
         Ok(authenticated) => Step::Authenticated(switch, dialect, authenticated),
         // A raw line has no first message to bring a token in.
         Err(AuthError::Missing)
-            if gate.authenticator.takes_tokens() && dialect == Dialect::Json =>
+            if gate.authenticator.mode() == AuthMode::Jwt && dialect == Dialect::Json =>
         {
             Step::Greeted(switch)
         }
         Err(error @ (AuthError::BadSubject | AuthError::BadClaim))
-            if !gate.authenticator.takes_tokens() =>
+            if gate.authenticator.mode() == AuthMode::Dev =>
         {
             let message = format!("{error}; ids are 1 to 128 characters of A-Z a-z 0-9 . _ : -");
             refuse(
@@ -208,11 +227,18 @@ fn answer(request: &Request<'_>, consumed: usize, gate: &Gate<'_>, now: Now) -> 
 fn authenticate(
     request: &Request<'_>,
     origin: Option<&str>,
+    bearer: Option<&str>,
     gate: &Gate<'_>,
     now: Now,
 ) -> Result<Authenticated, AuthError> {
     let target = request.target();
-    if !gate.authenticator.takes_tokens() {
+    if gate.authenticator.mode() == AuthMode::Certificate {
+        let name = bearer.ok_or(AuthError::Missing)?;
+        return gate
+            .authenticator
+            .authenticate(Credential::Certificate(name), now.wall_ms);
+    }
+    if gate.authenticator.mode() == AuthMode::Dev {
         let device_id = target.query_pair("device_id").ok_or(AuthError::Missing)?;
         let user_id = target.query_pair("user_id");
         let credential = Credential::Dev {

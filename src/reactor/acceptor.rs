@@ -1,6 +1,7 @@
 //! Who comes in: listeners, admission, and what happens when the kernel has no descriptor left.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use mio::net::{TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use crate::base::close::CloseReason;
 use crate::base::time::Now;
 use crate::metrics::Refusal;
-use crate::net::stream::Transport;
+use crate::net::stream::{Stream, Transport};
 use crate::protocol::upgrade::Upgrade;
 use crate::reactor::api::ApiConn;
 use crate::reactor::conn::Phase;
@@ -97,14 +98,14 @@ impl Acceptor {
 
     /// Takes connections in, up to a budget; the queue is never left full on purpose, because a client whose
     /// connection waits there believes itself connected.
-    pub(crate) fn accept(&mut self, shard: &mut Shard<TcpStream>, now: Now) {
+    pub(crate) fn accept(&mut self, shard: &mut Shard<Stream>, now: Now) {
         if !self.has_backlog(now) {
             return;
         }
         for listener in &mut self.listeners {
             for _ in 0..ACCEPTS_PER_ITERATION_MAX {
                 match listener.socket.accept() {
-                    Ok((stream, _)) => shard.admit(stream, listener.port, now),
+                    Ok((socket, from)) => shard.admit(socket, from, listener.port, now),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         listener.has_backlog = false;
                         break;
@@ -127,17 +128,25 @@ impl Acceptor {
     }
 }
 
-impl Shard<TcpStream> {
+impl Shard<Stream> {
     /// Gives a new connection its slot, or its refusal.
-    fn admit(&mut self, stream: TcpStream, port: Port, now: Now) {
+    fn admit(&mut self, socket: TcpStream, from: SocketAddr, port: Port, now: Now) {
         self.cells().accepted.add(1);
+        // A listener for both families shows IPv4 addresses inside IPv6 ones.
+        let from = from.ip().to_canonical();
+        let policies = self.node.tls.policies.load();
         match port {
-            Port::Devices => self.admit_device(stream, now),
-            Port::Api => self.admit_api(stream, now),
+            Port::Devices => {
+                let networks = &self.settings.proxy_networks;
+                let is_proxied = networks.iter().any(|network| network.contains(&from));
+                let stream = Stream::new(socket, is_proxied, policies.devices.clone());
+                self.admit_device(stream, from, now);
+            }
+            Port::Api => self.admit_api(Stream::new(socket, false, policies.api.clone()), now),
         }
     }
 
-    fn admit_device(&mut self, stream: TcpStream, now: Now) {
+    fn admit_device(&mut self, stream: Stream, from: IpAddr, now: Now) {
         let limits = &self.settings.limits;
         let sockets = self.node.sockets.fetch_add(1, Ordering::Relaxed);
         let handshakes_max = u64::from(limits.handshakes_max) / self.node.cells.len() as u64;
@@ -161,7 +170,7 @@ impl Shard<TcpStream> {
                 >= limits
                     .connections_max
                     .saturating_add(REFUSALS_IN_FLIGHT_MAX);
-        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(turned_away, now)));
+        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(from, turned_away, now)));
         if is_hopeless {
             self.shut_out(stream);
         } else if self.open(stream, upgrade, now).is_some() {
@@ -172,20 +181,23 @@ impl Shard<TcpStream> {
         self.node.dismiss();
     }
 
-    fn admit_api(&mut self, stream: TcpStream, now: Now) {
+    fn admit_api(&mut self, stream: Stream, now: Now) {
         let api_connections_max =
             u64::from(self.settings.api.connections_max) / self.node.cells.len() as u64;
         if self.cells().api_connections.value() >= api_connections_max.max(1) {
             return self.shut_out(stream);
         }
         let conn = Box::new(ApiConn::new(&self.api, now));
+        if stream.is_opening() {
+            conn.await_tls(now);
+        }
         if self.open(stream, Phase::Api(conn), now).is_some() {
             self.cells().api_connections.add(1);
         }
     }
 
     /// Resets a connection that there is not even room to refuse.
-    fn shut_out(&self, mut stream: TcpStream) {
+    fn shut_out(&self, mut stream: Stream) {
         stream.abort();
         self.cells().refused[Refusal::TableFull as usize].add(1);
         self.cells().closed[CloseReason::Overload as usize].add(1);

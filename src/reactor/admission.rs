@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::base::id::ConnId;
 use crate::base::time::Now;
 use crate::net::stream::Transport;
-use crate::reactor::conn::Phase;
+use crate::reactor::conn::Conn;
 use crate::reactor::shard::Shard;
 
 /// The newcomers of a shard that have something to say, and the time they have left in this iteration.
@@ -58,8 +58,7 @@ impl Admission {
 impl<T: Transport> Shard<T> {
     /// Reads a socket that has something, or lets it wait its turn if it is a newcomer's.
     pub(crate) fn notice_readable(&mut self, id: ConnId, now: Now) {
-        let conn = self.arena.get(id);
-        if conn.is_some_and(|conn| matches!(conn.phase, Phase::Upgrade(_))) {
+        if self.arena.get(id).is_some_and(Conn::is_newcomer) {
             self.mark_unread(id);
         } else {
             self.handle_readable(id, now);

@@ -2,6 +2,7 @@
 
 use crate::base::close::CloseReason;
 use crate::base::time::Tick;
+use crate::net::stream::Transport;
 use crate::protocol::device::Device;
 use crate::protocol::upgrade::Upgrade;
 use crate::reactor::api::ApiConn;
@@ -64,7 +65,12 @@ pub(crate) struct Flags {
     pub(crate) closing: Option<CloseReason>,
 }
 
-impl<T> Conn<T> {
+impl<T: Transport> Conn<T> {
+    /// Whether it has yet to show who it is, and so comes after everybody else.
+    pub(crate) fn is_newcomer(&self) -> bool {
+        matches!(self.phase, Phase::Upgrade(_)) || self.stream.is_opening()
+    }
+
     pub(crate) fn new(stream: T, phase: Phase) -> Self {
         Self {
             stream,

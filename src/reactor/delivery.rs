@@ -9,7 +9,7 @@ use crate::mailbox::command::{
 };
 use crate::mailbox::sender::Sender;
 use crate::metrics::Ending;
-use crate::net::stream::Transport;
+use crate::net::stream::{Io, Transport};
 use crate::protocol::device::Dialect;
 use crate::reactor::conn::Phase;
 use crate::reactor::fanout::RESULTS_MAX;
@@ -322,7 +322,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         let Some(outbox) = conn.outbox.as_mut() else {
-            return;
+            return self.settle_stream(id);
         };
         let before = outbox.len();
         let flushed = outbox.flush(&mut conn.stream, now.ms());
@@ -333,7 +333,7 @@ impl<T: Transport> Shard<T> {
         match flushed {
             Flushed::Empty => {
                 self.resume_api(id);
-                self.watch_writes(id, false);
+                self.settle_stream(id);
             }
             Flushed::Blocked => {
                 self.watch_writes(id, true);
@@ -344,6 +344,21 @@ impl<T: Transport> Shard<T> {
         }
         self.free_idle_outbox(id);
         self.finish_closing(id);
+    }
+
+    /// Hands the socket what its stream has to say by itself, when nothing of ours is in front of it.
+    pub(crate) fn settle_stream(&mut self, id: ConnId) {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        if conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0) {
+            return;
+        }
+        if conn.stream.owes() && matches!(conn.stream.settle(), Io::Closed | Io::Failed(_)) {
+            return self.close_broken(id);
+        }
+        let owes = conn.stream.owes();
+        self.watch_writes(id, owes);
     }
 
     /// A back end that has read its answers again gets more of them.

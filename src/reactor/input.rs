@@ -22,20 +22,22 @@ impl<T: Transport> Shard<T> {
                 break;
             };
             let is_read_closed = conn.flags.is_read_closed;
-            match conn.stream.fill(&mut buf) {
+            let filled = conn.stream.fill(&mut buf);
+            let holds_more = conn.stream.holds_more();
+            if let Some(news) = conn.stream.take_news() {
+                self.handle_news(id, news, now);
+            }
+            match filled {
                 Io::Ready(n) => {
                     self.cells().bytes_in.add(n as u64);
                     self.handle_bytes(id, &mut buf[..n], now);
                     // A short read proves the socket empty; only the end may still be behind it.
-                    if n < buf.len() && !is_read_closed {
+                    if n < buf.len() && !is_read_closed && !holds_more {
                         break;
                     }
                     budget = budget.saturating_sub(n);
-                    if budget == 0 {
-                        self.mark_unread(id);
-                        break;
-                    }
                 }
+                Io::Silent => budget = budget.saturating_sub(SILENT_BYTES),
                 Io::Blocked => break,
                 Io::Closed => {
                     self.handle_end(id);
@@ -45,9 +47,15 @@ impl<T: Transport> Shard<T> {
                     self.close_broken(id);
                     break;
                 }
+                Io::Refused(breach) => self.handle_breach(id, breach),
+            }
+            if budget == 0 {
+                self.mark_unread(id);
+                break;
             }
         }
         self.read_buf = buf;
+        self.settle_stream(id);
     }
 
     /// Whether the connection's bytes can be taken now; one that must wait is visited again.
@@ -72,7 +80,7 @@ impl<T: Transport> Shard<T> {
         if std::mem::replace(&mut conn.flags.is_unread, true) {
             return;
         }
-        if matches!(conn.phase, Phase::Upgrade(_)) {
+        if conn.is_newcomer() {
             self.admission.queue(id);
         } else {
             self.unread.push_back(id);
@@ -173,5 +181,7 @@ impl<T: Transport> Shard<T> {
 
 /// How much one connection may read before the others have their turn.
 const VISIT_BYTES_MAX: usize = 64 * 1024;
+/// What a read that brought nothing for us counts as: records of a handshake, or empty ones.
+const SILENT_BYTES: usize = 32 * 1024;
 /// Over how many seconds refused devices are spread when they come back.
 const RETRY_AFTER_SPREAD_S: u32 = 10;

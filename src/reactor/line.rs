@@ -10,7 +10,6 @@ use crate::mailbox::command::Replacement;
 use crate::net::stream::Transport;
 use crate::protocol::auth::authenticator::{Authenticated, Credential};
 use crate::protocol::device::{Device, Dialect, Verdict};
-use crate::protocol::upgrade::Upgrade;
 use crate::reactor::conn::Phase;
 use crate::reactor::shard::Shard;
 use crate::reactor::sweep::millis;
@@ -214,7 +213,10 @@ impl<T: Transport> Shard<T> {
         }
         self.admission
             .charge(self.settings.authenticator.verification_us());
-        match Upgrade::handle_hello(event, &self.settings.authenticator, now) {
+        let Some(Phase::Upgrade(upgrade)) = self.arena.get(id).map(|conn| &conn.phase) else {
+            return;
+        };
+        match upgrade.handle_hello(event, &self.settings.authenticator, now) {
             Ok(authenticated) => self.open_line(id, dialect, authenticated, now),
             Err(error) => self.reject(id, error),
         }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::base::time::Now;
 use crate::mailbox::command::{Mailbox, Post};
 use crate::net::listener::Listener;
+use crate::net::stream::Stream;
 use crate::reactor::acceptor::{Acceptor, Port};
 use crate::reactor::account::SURVEYS_PER_ITERATION_MAX;
 use crate::reactor::api::{ApiContext, Fallback};
@@ -35,6 +35,7 @@ pub(crate) mod fanout;
 pub(crate) mod input;
 pub(crate) mod line;
 pub mod node;
+pub(crate) mod opening;
 pub(crate) mod outbox;
 pub mod pressure;
 pub(crate) mod request;
@@ -52,7 +53,7 @@ pub(crate) mod watch;
 pub struct Reactor {
     poll: Poll,
     clock: Clock,
-    shard: Shard<TcpStream>,
+    shard: Shard<Stream>,
     acceptor: Acceptor,
 }
 
@@ -198,7 +199,7 @@ impl Reactor {
     }
 }
 
-impl Shard<TcpStream> {
+impl Shard<Stream> {
     /// Takes what the poll says about a connection.
     fn handle_readiness(&mut self, event: &Event, now: Now) {
         let id = conn_id(event.token());

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use crate::base::id::{ConnId, ConnectionId, Location, NodeEpoch, ShardId};
 use crate::metrics::NodeCells;
 use crate::reactor::pressure::PressureGauge;
+use crate::net::tls::policy::TlsCell;
 use crate::reactor::settings::Settings;
 use crate::route::account::Accounts;
 use crate::route::presence::Presence;
@@ -25,6 +26,8 @@ pub struct Node {
     pub accounts: Accounts,
     /// What the reactors go by now.
     pub settings: ArcSwap<Settings>,
+    /// How the listeners speak TLS.
+    pub tls: TlsCell,
     /// What the shards count.
     pub cells: NodeCells,
     /// Sockets of devices, in every state, on all shards: what `limits.connections_max` bounds.

@@ -94,7 +94,7 @@ impl Outbox {
                     self.compact();
                     return Flushed::Blocked;
                 }
-                Io::Closed | Io::Failed(_) => return Flushed::Broken,
+                Io::Silent | Io::Closed | Io::Failed(_) | Io::Refused(_) => return Flushed::Broken,
             }
         }
         self.bytes.clear();

@@ -1,5 +1,7 @@
 //! What a reactor goes by: the configured limits, and who may come in. Replaced whole on reload.
 
+use ipnet::IpNet;
+
 use crate::config::error::ConfigErrors;
 use crate::config::{Config, section};
 use crate::head::request;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub heartbeat: Heartbeat,
     /// Who a device is.
     pub authenticator: Authenticator,
+    /// Where load balancers are that announce for whom they connect.
+    pub proxy_networks: Vec<IpNet>,
     /// Which browsers' pages may connect.
     pub origins: OriginPolicy,
     /// Which cookie may carry a token.
@@ -79,6 +83,7 @@ impl Settings {
             },
             authenticator: Authenticator::new(&config.auth)?,
             origins: OriginPolicy::new(&config.auth).map_err(|error| ConfigErrors(vec![error]))?,
+            proxy_networks: config.listen.proxy_networks.clone(),
             cookie: config.auth.cookie.clone(),
             api_keys: ApiKeys::new(&config.api)?,
             ops_keys: ApiKeys::for_ops(&config.ops)?,

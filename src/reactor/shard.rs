@@ -317,7 +317,10 @@ impl<T: Transport> Shard<T> {
             Phase::Upgrade(upgrade) => upgrade.is_upgraded(),
             Phase::Api(_) | Phase::Closing(_) => false,
         };
-        let is_heard = !matches!(reason, CloseReason::PeerClosed | CloseReason::NetworkError);
+        let is_heard = !matches!(
+            reason,
+            CloseReason::PeerClosed | CloseReason::NetworkError | CloseReason::TlsFailed
+        );
         if is_open_line && is_heard {
             let mut frame = Vec::new();
             encoder::encode_close(reason.code(), reason.word(), &mut frame);
@@ -400,6 +403,8 @@ impl<T: Transport> Shard<T> {
         if is_broken || (!closing.awaits_end && !has_words) {
             if reason == CloseReason::PongTimeout {
                 conn.stream.abort();
+            } else if !is_broken {
+                conn.stream.say_goodbye();
             }
             self.drop_conn(id);
             return;
@@ -421,9 +426,11 @@ impl<T: Transport> Shard<T> {
             return;
         }
         if !closing.awaits_end || conn.flags.is_read_closed || self.is_stopping {
+            conn.stream.say_goodbye();
             self.drop_conn(id);
         } else if !std::mem::replace(&mut closing.is_finished, true) {
             conn.stream.finish();
+            self.settle_stream(id);
         }
     }
 

@@ -21,6 +21,7 @@ use crate::error::StartError;
 use crate::mailbox::command::{Command, Post};
 use crate::metrics::node_cells;
 use crate::net::fdtable::FdTable;
+use crate::net::tls::policy::TlsCell;
 use crate::net::listener::{self, Listener, ListenerOptions};
 use crate::reactor::acceptor::Port;
 use crate::reactor::node::Node;
@@ -82,6 +83,7 @@ impl Prepared {
             presence: Presence::new(config.limits.connections_max, capacity.reactors),
             accounts: Accounts::new(),
             settings: ArcSwap::from_pointee(settings),
+            tls: TlsCell::load(config)?,
             cells: node_cells(usize::from(capacity.reactors)),
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),

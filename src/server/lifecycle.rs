@@ -7,7 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::api::ControlPlane;
 use crate::config::source::Sources;
 use crate::error::StartError;
+use crate::net::tls::policy::TlsPolicies;
 use crate::reactor::settings::Settings;
+use crate::server::certificate_watch::CertificateWatch;
 use crate::server::log::Logger;
 
 /// The signals the node listens to.
@@ -48,12 +50,15 @@ pub(super) async fn wait(
     control: &Arc<ControlPlane>,
     sources: &Sources,
     logger: &Logger,
+    mut watch: CertificateWatch,
 ) {
+    let mut looks = tokio::time::interval(CertificateWatch::INTERVAL);
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(control, sources, logger),
+            _ = signals.hang_up.recv() => reload(control, sources, logger, &mut watch),
+            _ = looks.tick() => watch.look(&control.node.tls),
         }
     }
     tracing::info!("draining; a second signal closes now");
@@ -63,16 +68,30 @@ pub(super) async fn wait(
     }
 }
 
-/// Reads keys, limits and the log level again; what makes no sense leaves the old ones in place.
-fn reload(control: &ControlPlane, sources: &Sources, logger: &Logger) {
-    let loaded = sources
-        .load()
-        .and_then(|loaded| Ok((Settings::load(&loaded.config)?, loaded.config.log.level)));
+/// Reads keys, certificates, limits and the log level again; what makes no sense leaves the old ones in place, all of
+/// them.
+fn reload(
+    control: &ControlPlane,
+    sources: &Sources,
+    logger: &Logger,
+    watch: &mut CertificateWatch,
+) {
+    let tls = &control.node.tls;
+    let loaded = sources.load().and_then(|loaded| {
+        let watch = CertificateWatch::new(&loaded.config);
+        let policies = TlsPolicies::load(&loaded.config, &tls.tickets)?;
+        let settings = Settings::load(&loaded.config)?;
+        Ok((settings, policies, watch, loaded.config.log.level))
+    });
     match loaded {
-        Ok((settings, level)) => {
+        Ok((settings, policies, renewed, level)) => {
             logger.set_level(level);
             control.reload(settings);
-            tracing::info!("configuration reloaded: limits, keys and tokens are the new ones");
+            tls.policies.store(Arc::new(policies));
+            *watch = renewed;
+            tracing::info!(
+                "configuration reloaded: limits, keys, certificates and tokens are the new ones"
+            );
         }
         Err(errors) => {
             control.note_failed_reload();

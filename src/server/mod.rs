@@ -13,9 +13,11 @@ use crate::protocol::intake::IntakeLimits;
 use crate::reactor::settings::Settings;
 use crate::server::announce::Audience;
 use crate::server::log::Logger;
+use crate::server::certificate_watch::CertificateWatch;
 
 mod announce;
 mod capacity;
+mod certificate_watch;
 mod engine;
 mod lifecycle;
 mod log;
@@ -70,7 +72,10 @@ fn serve(
     let ops = runtime.block_on(crate::ops::listen(config, &control.node))?;
     runtime.spawn(memory::watch(Arc::clone(&control.node)));
     announce::announce(config, &engine, ops, audience);
-    runtime.block_on(lifecycle::wait(signals, &control, &sources, &logger));
+    let watch = CertificateWatch::new(config);
+    runtime.block_on(lifecycle::wait(
+        signals, &control, &sources, &logger, watch,
+    ));
     engine.stop();
     Ok(())
 }

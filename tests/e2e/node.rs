@@ -53,6 +53,12 @@ impl Setup {
         self
     }
 
+    /// Sets one more key.
+    pub(crate) fn set(mut self, setting: &str) -> Self {
+        self.settings.push(setting.into());
+        self
+    }
+
     /// Sets an environment variable.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));

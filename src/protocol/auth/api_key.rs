@@ -1,7 +1,10 @@
 //! What a back end may do, by its key.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
+use http::request::Parts;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -13,16 +16,48 @@ use crate::wire::error::ErrorCode;
 /// The keys of one listener. Without any, everybody may do everything: the configuration allows that on loopback only.
 #[derive(Debug)]
 pub struct ApiKeys {
-    keys: Vec<HashedKey>,
+    keys: Vec<KnownKey>,
     /// What a sender is called where no keys are needed.
     anybody: Arc<str>,
 }
 
-/// A key as its hash: hashes are of one length, so comparing them tells nothing about the key's.
-struct HashedKey {
+/// Whose requests these are, and what they may do.
+struct KnownKey {
     name: Arc<str>,
-    hash: [u8; 32],
+    proof: Proof,
     roles: Vec<ApiRole>,
+}
+
+/// How a back end shows that it is the one.
+enum Proof {
+    /// A key, kept as its hash: hashes are of one length, so comparing them tells nothing about the key's.
+    Hash([u8; 32]),
+    /// A client certificate with this name, which TLS has verified.
+    Certificate(String),
+}
+
+/// What a back end shows.
+#[derive(Clone, Copy, Default)]
+pub struct Shown<'a> {
+    /// The `Authorization` header of its request.
+    pub header: Option<&'a str>,
+    /// The name in the client certificate of its connection.
+    pub bearer: Option<&'a str>,
+}
+
+/// The name in the client certificate of the connection that a request came on; travels in its extensions.
+#[derive(Clone, Debug)]
+pub struct Bearer(pub Arc<str>);
+
+impl<'a> Shown<'a> {
+    /// What a request shows.
+    pub fn of(parts: &'a Parts) -> Self {
+        let header = parts.headers.get(AUTHORIZATION);
+        Self {
+            header: header.and_then(|value| value.to_str().ok()),
+            bearer: parts.extensions.get::<Bearer>().map(|bearer| &*bearer.0),
+        }
+    }
 }
 
 impl ApiKeys {
@@ -34,7 +69,7 @@ impl ApiKeys {
         let mut keys = Vec::new();
         let mut errors = Vec::new();
         for (i, key) in api.keys.iter().enumerate() {
-            match HashedKey::read(&format!("api.keys[{i}].key_file"), key) {
+            match KnownKey::read(&format!("api.keys[{i}]"), key) {
                 Ok(key) => keys.push(key),
                 Err(error) => errors.push(error),
             }
@@ -54,32 +89,36 @@ impl ApiKeys {
         let roles = vec![ApiRole::Send, ApiRole::Read, ApiRole::Admin];
         let key = ApiKey {
             name: "ops".into(),
-            key_file,
+            key_file: Some(key_file),
+            certificate: None,
             roles,
         };
-        Ok(Self::of(vec![HashedKey::read("ops.key_file", &key)?]))
+        Ok(Self::of(vec![KnownKey::read("ops", &key)?]))
     }
 
-    fn of(keys: Vec<HashedKey>) -> Self {
+    fn of(keys: Vec<KnownKey>) -> Self {
         Self {
             keys,
             anybody: "dev".into(),
         }
     }
 
-    /// The name of the bearer of this `Authorization` header, if it may act as `role`.
+    /// The name of whoever shows this, if it may act as `role`. A key counts before a certificate.
     ///
     /// # Errors
     /// [`ApiAuthError`]; which of them tells a caller without a key nothing about the keys.
     pub fn authorize(
         &self,
-        header: Option<&str>,
+        shown: Shown<'_>,
         role: ApiRole,
     ) -> Result<&Arc<str>, ApiAuthError> {
         if self.keys.is_empty() {
             return Ok(&self.anybody);
         }
-        let key = header.and_then(bearer).and_then(|token| self.find(token));
+        let key = match shown.header.and_then(bearer) {
+            Some(token) => self.find(token),
+            None => shown.bearer.and_then(|name| self.find_bearer(name)),
+        };
         let key = key.ok_or(ApiAuthError::Unauthorized)?;
         if key.roles.contains(&role) {
             Ok(&key.name)
@@ -89,9 +128,14 @@ impl ApiKeys {
     }
 
     /// Every key is compared, whether or not an earlier one matched.
-    fn find(&self, presented: &str) -> Option<&HashedKey> {
+    fn find(&self, presented: &str) -> Option<&KnownKey> {
         let hash = hash_of(presented.as_bytes());
-        let matches = |key: &HashedKey| -> Choice { key.hash.ct_eq(&hash) };
+        let matches = |key: &KnownKey| -> Choice {
+            match &key.proof {
+                Proof::Hash(known) => known.ct_eq(&hash),
+                Proof::Certificate(_) => Choice::from(0),
+            }
+        };
         self.keys.iter().fold(None, |found, key| {
             if bool::from(matches(key)) {
                 Some(key)
@@ -100,27 +144,52 @@ impl ApiKeys {
             }
         })
     }
+
+    /// Names in certificates are no secrets.
+    fn find_bearer(&self, name: &str) -> Option<&KnownKey> {
+        let is_it =
+            |key: &&KnownKey| matches!(&key.proof, Proof::Certificate(known) if known == name);
+        self.keys.iter().find(is_it)
+    }
 }
 
-impl HashedKey {
+impl KnownKey {
     fn read(place: &str, key: &ApiKey) -> Result<Self, ConfigError> {
-        let secret = secret::read(place, &key.key_file)?;
-        if secret.len() < KEY_BYTES_MIN || !secret.iter().all(u8::is_ascii_graphic) {
-            let cause = format!("{}: no key for a header", key.key_file.display());
-            return Err(ConfigError::new(place, cause)
-                .advise("use at least 16 printable characters (`openssl rand -hex 32`)"));
-        }
+        let proof = match (&key.key_file, &key.certificate) {
+            (Some(path), None) => Proof::Hash(read_hash(&format!("{place}.key_file"), path)?),
+            (None, Some(name)) => Proof::Certificate(name.clone()),
+            (Some(_), Some(_)) | (None, None) => {
+                let cause = "needs key_file or certificate, and not both";
+                return Err(ConfigError::new(place, cause));
+            }
+        };
         Ok(Self {
             name: key.name.as_str().into(),
-            hash: hash_of(&secret),
+            proof,
             roles: key.roles.clone(),
         })
     }
 }
 
-impl std::fmt::Debug for HashedKey {
+fn read_hash(place: &str, path: &Path) -> Result<[u8; 32], ConfigError> {
+    let secret = secret::read(place, path)?;
+    if secret.len() < KEY_BYTES_MIN || !secret.iter().all(u8::is_ascii_graphic) {
+        let cause = format!("{}: no key for a header", path.display());
+        return Err(ConfigError::new(place, cause)
+            .advise("use at least 16 printable characters (`openssl rand -hex 32`)"));
+    }
+    Ok(hash_of(&secret))
+}
+
+impl std::fmt::Debug for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "HashedKey({}, {:?})", self.name, self.roles)
+        write!(f, "Shown({:?})", self.bearer)
+    }
+}
+
+impl std::fmt::Debug for KnownKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KnownKey({}, {:?})", self.name, self.roles)
     }
 }
 
@@ -177,7 +246,8 @@ mod tests {
         std::fs::write(&key_file, format!("{secret}\n")).unwrap();
         ApiKey {
             name: "test".into(),
-            key_file,
+            key_file: Some(key_file),
+            certificate: None,
             roles: roles.to_vec(),
         }
     }
@@ -194,7 +264,11 @@ mod tests {
             ..Api::default()
         })
         .unwrap();
-        let ask = |header: &str, role| keys.authorize(Some(header), role).map(|_name| ());
+        let ask = |header: &str, role| {
+            let header = Some(header);
+            let shown = Shown { header, bearer: None };
+            keys.authorize(shown, role).map(|_name| ())
+        };
         assert_eq!(ask(&format!("Bearer {SENDER}"), ApiRole::Send), Ok(()));
         assert_eq!(ask(&format!("bearer  {SENDER} "), ApiRole::Read), Ok(()));
         assert_eq!(
@@ -218,17 +292,51 @@ mod tests {
             );
         }
         assert_eq!(
-            keys.authorize(None, ApiRole::Send),
+            keys.authorize(Shown::default(), ApiRole::Send),
             Err(ApiAuthError::Unauthorized)
         );
     }
 
     #[test]
+    fn a_certificate_stands_for_a_key_unless_a_key_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let billing = ApiKey {
+            name: "billing".into(),
+            key_file: None,
+            certificate: Some("billing.internal".into()),
+            roles: vec![ApiRole::Send],
+        };
+        let keys = vec![key(&dir, ADMIN, &[ApiRole::Admin]), billing];
+        let keys = ApiKeys::new(&Api {
+            keys,
+            ..Api::default()
+        })
+        .unwrap();
+        let ask = |header, bearer, role| keys.authorize(Shown { header, bearer }, role).cloned();
+        let billing = Some("billing.internal");
+        assert_eq!(&*ask(None, billing, ApiRole::Send).unwrap(), "billing");
+        assert_eq!(
+            ask(None, billing, ApiRole::Admin),
+            Err(ApiAuthError::Forbidden)
+        );
+        for (header, bearer) in [
+            (None, Some("")),
+            (None, Some("billing.internal.evil")),
+            (Some("Bearer wrong-0123456789"), billing),
+        ] {
+            let answer = ask(header, bearer, ApiRole::Send);
+            assert_eq!(answer, Err(ApiAuthError::Unauthorized), "{bearer:?}");
+        }
+        let admin = format!("Bearer {ADMIN}");
+        assert!(ask(Some(&admin), billing, ApiRole::Admin).is_ok());
+    }
+
+    #[test]
     fn without_keys_nobody_is_asked() {
         let keys = ApiKeys::new(&Api::default()).unwrap();
-        assert_eq!(&**keys.authorize(None, ApiRole::Admin).unwrap(), "dev");
+        assert_eq!(&**keys.authorize(Shown::default(), ApiRole::Admin).unwrap(), "dev");
         let keys = ApiKeys::for_ops(&Ops::default()).unwrap();
-        assert!(keys.authorize(None, ApiRole::Read).is_ok());
+        assert!(keys.authorize(Shown::default(), ApiRole::Read).is_ok());
     }
 
     #[test]
@@ -236,7 +344,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = ApiKey {
             name: "gone".into(),
-            key_file: dir.path().join("gone"),
+            key_file: Some(dir.path().join("gone")),
+            certificate: None,
             roles: vec![],
         };
         let keys = vec![key(&dir, "short", &[]), missing];

@@ -36,6 +36,8 @@ pub enum Credential<'a> {
     },
     /// A JWT.
     Token(&'a str),
+    /// The name in the client certificate that TLS has verified.
+    Certificate(&'a str),
 }
 
 /// A device that was let in.
@@ -62,9 +64,9 @@ impl Authenticator {
         })
     }
 
-    /// Whether devices bring tokens; in dev mode they name themselves.
-    pub fn takes_tokens(&self) -> bool {
-        self.mode == AuthMode::Jwt
+    /// How devices prove who they are.
+    pub fn mode(&self) -> AuthMode {
+        self.mode
     }
 
     /// What looking at a credential costs at most, in microseconds: the keys that a token may be tried against.
@@ -86,7 +88,21 @@ impl Authenticator {
         match credential {
             Credential::Dev { device_id, user_id } => self.believe(device_id, user_id),
             Credential::Token(token) => self.verify(token, wall_ms),
+            Credential::Certificate(name) => self.trust(name),
         }
+    }
+
+    fn trust(&self, name: &str) -> Result<Authenticated, AuthError> {
+        if self.mode != AuthMode::Certificate {
+            return Err(AuthError::Missing);
+        }
+        if !is_valid_id(name.as_bytes()) {
+            return Err(AuthError::BadSubject);
+        }
+        Ok(Authenticated {
+            identity: Identity::pack(name, None, [], []),
+            expires_ms: None,
+        })
     }
 
     fn believe(&self, device_id: &str, user_id: Option<&str>) -> Result<Authenticated, AuthError> {
@@ -143,11 +159,25 @@ impl Authenticator {
     }
 }
 
+impl Authenticated {
+    /// Lets it stand if the client certificate, when one that names its bearer was shown, is of the same device.
+    ///
+    /// # Errors
+    /// [`AuthError::WrongBearer`] otherwise: a stolen token is of no use without its device's certificate.
+    pub fn bound_to(self, bearer: Option<&str>) -> Result<Self, AuthError> {
+        match bearer {
+            Some(name) if name != self.identity.device() => Err(AuthError::WrongBearer),
+            _ => Ok(self),
+        }
+    }
+}
+
 impl fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dev { device_id, user_id } => write!(f, "Dev({device_id:?}, {user_id:?})"),
             Self::Token(_) => f.write_str("Token(…)"),
+            Self::Certificate(name) => write!(f, "Certificate({name:?})"),
         }
     }
 }
@@ -177,11 +207,13 @@ pub enum AuthError {
     BadSubject,
     /// Another claim is missing, of the wrong type or beyond its bound.
     BadClaim,
+    /// The client certificate is another device's.
+    WrongBearer,
 }
 
 impl AuthError {
     /// Every error, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Missing,
         Self::Malformed,
         Self::UnknownKey,
@@ -193,6 +225,7 @@ impl AuthError {
         Self::WrongIssuer,
         Self::BadSubject,
         Self::BadClaim,
+        Self::WrongBearer,
     ];
 
     /// The lower_snake word for logs and metrics.
@@ -209,6 +242,7 @@ impl AuthError {
             Self::WrongIssuer => "wrong_issuer",
             Self::BadSubject => "bad_subject",
             Self::BadClaim => "bad_claim",
+            Self::WrongBearer => "wrong_bearer",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! or its waker says so (`task`), and what it asks of the shard goes through `ApiContext`. Every other route is
 //! handed to the control plane by the [`Fallback`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::head::request::{self, BadHead};
 use crate::head::response::Response as HeadResponse;
 use crate::mailbox::command::{Delivery, Inspection, Post};
 use crate::net::stream::Transport;
+use crate::protocol::auth::api_key::Bearer;
 use crate::reactor::api::pipe::{Pipe, PipeEnd};
 use crate::reactor::api::task::TaskWaker;
 use crate::reactor::conn::Phase;
@@ -105,6 +106,8 @@ pub(crate) struct ApiConn {
     pipe: Rc<RefCell<Pipe>>,
     task: Pin<Box<dyn Future<Output = ()>>>,
     stage: Rc<Cell<Stage>>,
+    /// Who the back end is by its client certificate, once TLS has verified one.
+    bearer: Rc<OnceCell<Bearer>>,
     waker: Option<Arc<TaskWaker>>,
     guard: Guard,
     refusal: Option<BadHead>,
@@ -128,19 +131,36 @@ impl ApiConn {
     pub(crate) fn new(context: &Rc<ApiContext>, now: Now) -> Self {
         let pipe = Rc::new(RefCell::new(Pipe::default()));
         let stage = Rc::new(Cell::new(Stage::Idle(now.tick())));
+        let bearer = Rc::default();
         let task = service::serve(
             PipeEnd(Rc::clone(&pipe)),
             Rc::clone(context),
             Rc::clone(&stage),
+            Rc::clone(&bearer),
         );
         Self {
             pipe,
             task: Box::pin(task),
             stage,
+            bearer,
             waker: None,
             guard: Guard::default(),
             refusal: None,
             is_finished: false,
+        }
+    }
+
+    /// Expects TLS to be agreed on before anything else, for no longer than a head may take.
+    pub(crate) fn await_tls(&self, now: Now) {
+        self.stage.set(Stage::Head(now.tick()));
+    }
+
+    /// TLS is agreed on, with somebody whose certificate says so.
+    pub(crate) fn begin(&self, bearer: Option<Box<str>>, now: Now) {
+        self.stage.set(Stage::Idle(now.tick()));
+        if let Some(name) = bearer {
+            // Hands are shaken once.
+            self.bearer.set(Bearer(name.into())).ok();
         }
     }
 

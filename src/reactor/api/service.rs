@@ -1,11 +1,10 @@
 //! The sending API's hot calls, answered where they are read.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
@@ -17,6 +16,7 @@ use crate::base::place::Candidates;
 use crate::config::section::ApiRole;
 use crate::mailbox::command::{Delivery, Inspection, Outcome, Recipient};
 use crate::mailbox::sender::Sender;
+use crate::protocol::auth::api_key::{Bearer, Shown};
 use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::pipe::PipeEnd;
 use crate::reactor::api::{ApiContext, ControlBody, Stage, Submission};
@@ -28,9 +28,17 @@ use crate::wire::error::ErrorCode;
 type ApiBody = Either<Full<Bytes>, ControlBody>;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve(io: PipeEnd, context: Rc<ApiContext>, stage: Rc<Cell<Stage>>) {
-    let service = service_fn(|request| {
+pub(super) async fn serve(
+    io: PipeEnd,
+    context: Rc<ApiContext>,
+    stage: Rc<Cell<Stage>>,
+    bearer: Rc<OnceCell<Bearer>>,
+) {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (context, stage) = (Rc::clone(&context), Rc::clone(&stage));
+        if let Some(bearer) = bearer.get() {
+            request.extensions_mut().insert(bearer.clone());
+        }
         async move {
             stage.set(Stage::Body(context.now.get().tick()));
             let response = answer(&context, &stage, request).await;
@@ -260,14 +268,10 @@ fn authorize(
     parts: &Parts,
     role: ApiRole,
 ) -> Result<std::sync::Arc<str>, Refused> {
-    let header = parts
-        .headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
     let settings = context.node.settings.load();
     settings
         .api_keys
-        .authorize(header, role)
+        .authorize(Shown::of(parts), role)
         .cloned()
         .map_err(|error| (error.code(), error.cause().into()))
 }

@@ -122,7 +122,9 @@ impl Transport for NodeEnd {
                     Io::Blocked
                 } {
                     Io::Ready(more) => Io::Ready(n + more),
-                    Io::Blocked | Io::Closed | Io::Failed(_) => Io::Ready(n),
+                    Io::Silent | Io::Blocked | Io::Closed | Io::Failed(_) | Io::Refused(_) => {
+                        Io::Ready(n)
+                    }
                 }
             }
             Some(_) => Io::Blocked,

@@ -1,5 +1,6 @@
 //! One life: shards, devices, back ends, and chance.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
@@ -23,6 +24,7 @@ use crate::mailbox::command::{Command, Delivery, Mailbox, Post, Recipient};
 use crate::mailbox::queue::Wake;
 use crate::mailbox::sender::Sender;
 use crate::metrics::{node_cells, total};
+use crate::net::tls::policy::TlsCell;
 use crate::protocol::upgrade::Upgrade;
 use crate::reactor::api::ApiContext;
 use crate::reactor::conn::Phase;
@@ -81,6 +83,7 @@ impl World {
             presence: Presence::new(20_000, SHARDS),
             accounts: Accounts::new(),
             settings: ArcSwap::from_pointee(settings),
+            tls: TlsCell::load(&config).unwrap(),
             cells: node_cells(usize::from(SHARDS)),
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
@@ -208,7 +211,7 @@ impl World {
     fn connect(&mut self, device: usize) {
         let shard = self.random.random_range(0..usize::from(SHARDS));
         let wire = Wire::new(self.random.random_range(600..4_000));
-        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(None, self.now)));
+        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(Ipv4Addr::LOCALHOST.into(), None, self.now)));
         self.node.sockets.fetch_add(1, Ordering::Relaxed);
         let opened = self.shards[shard].open(NodeEnd(std::rc::Rc::clone(&wire)), upgrade, self.now);
         assert!(opened.is_some());

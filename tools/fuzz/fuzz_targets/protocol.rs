@@ -44,7 +44,7 @@ fn live(bytes: &[u8], size: usize) -> (Vec<u8>, Option<CloseReason>) {
         us: 1,
         wall_ms: 1_700_000_000_000,
     };
-    let mut upgrade = Upgrade::new(None, now);
+    let mut upgrade = Upgrade::new([127, 0, 0, 1].into(), None, now);
     let mut line: Option<(Decoder, Device)> = None;
     let mut said = Vec::new();
     for piece in bytes.chunks(size.max(1)) {

@@ -1,0 +1,71 @@
+//! IPv6, on its own and beside IPv4.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use crate::device::Device;
+use crate::http::Http;
+use crate::node::{Node, Setup};
+
+/// A node that listens on IPv6, where this machine has it.
+fn start(settings: &[&str]) -> Option<Node> {
+    std::net::TcpListener::bind("[::1]:0").ok()?;
+    let on = ["devices", "api", "ops"].map(|name| format!("listen.{name}=[::1]:0"));
+    let mut setup = Setup::new(&[]);
+    for setting in on.iter().map(String::as_str).chain(settings.iter().copied()) {
+        setup = setup.set(setting);
+    }
+    Some(setup.start())
+}
+
+#[test]
+fn a_node_listens_on_ipv6_loopback_without_keys() {
+    let Some(node) = start(&[]) else { return };
+    assert!(node.ready.devices.to_string().starts_with("[::1]:"));
+    let mut device = Device::connect(&node, "tv-1");
+    assert_eq!(node.push("tv-1", "", b"1").status, 200);
+    assert_eq!(device.next()["data"], 1);
+    assert_eq!(node.ops("/livez").status, 200);
+    let origin = [("Origin", "http://[::1]:8080")];
+    assert!(Device::open(node.ready.devices, "/ws?device_id=tv-2", &origin).is_ok());
+}
+
+#[test]
+fn the_command_line_takes_addresses_in_brackets() {
+    let Some(node) = start(&[]) else { return };
+    let _device = Device::connect(&node, "tv-1");
+    let sent = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(["send", "tv-1", "1", "--api"])
+        .arg(format!("http://{}", node.ready.api))
+        .output()
+        .unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let heard = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(["listen", "tv-2", "--once", "--url"])
+        .arg(format!("ws://{}/ws", node.ready.devices))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    crate::deadline::eventually("tv-2 is there", || {
+        (node.device_status("tv-2") == 200).then_some(())
+    });
+    assert_eq!(node.push("tv-2", "", b"\"hi\"").status, 200);
+    let heard = heard.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&heard.stdout), "\"hi\"\n");
+}
+
+#[test]
+fn the_unspecified_address_takes_both_families() {
+    // Open to the network, so only with keys.
+    let setup = Setup::new(&[]);
+    let key = setup.file("ops.key", "an-ops-key-0123456789abcdef");
+    let setting = format!("ops.key_file={}", key.display());
+    let setup = setup.set("listen.ops=127.0.0.1:0").set(&setting);
+    let refused = Setup::new(&[]).set("listen.devices=[::]:0").start_refused();
+    assert!(refused.contains("listen.devices: [::]:0 is not loopback"), "{refused}");
+    let mapped = setup.set("listen.devices=[::ffff:127.0.0.1]:0");
+    let node = mapped.start();
+    let addr = SocketAddr::from(([127, 0, 0, 1], node.ready.devices.port()));
+    let mut http = Http::connect(addr);
+    assert_eq!(http.request("GET", "/", &[], b"").status, 404);
+}
