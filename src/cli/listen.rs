@@ -1,5 +1,6 @@
 //! `tautline listen`: a device in the terminal, which behaves as a good device should.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ pub(super) struct Listen {
     /// Where to connect.
     #[arg(long, env = "TAUTLINE_URL", default_value = "ws://127.0.0.1:7400/ws")]
     url: String,
+    /// A file with the certificates of the authorities that vouch for the node; for wss:// and instead of the system's.
+    #[arg(long, value_name = "FILE", env = "TAUTLINE_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// The device's token.
     #[arg(long, env = "TAUTLINE_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -54,6 +58,7 @@ impl Listen {
         let names_itself = self.token.is_none();
         Ok(LineOptions {
             url: self.url.clone(),
+            ca_file: self.ca_file.clone(),
             device_id: self.device.clone().filter(|_| names_itself),
             user_id: self.user.clone().filter(|_| names_itself),
             token: self.token.clone(),

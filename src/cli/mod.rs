@@ -175,6 +175,10 @@ struct ApiOptions {
         conflicts_with = "key"
     )]
     key_file: Option<PathBuf>,
+    /// A file with the certificates of the authorities that vouch for the node; for https:// and instead of the
+    /// system's.
+    #[arg(long, value_name = "FILE", env = "TAUTLINE_CA_FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 #[cfg(feature = "client")]
@@ -188,6 +192,7 @@ impl ApiOptions {
         Ok(crate::client::api::ApiClient::new(
             &self.api,
             key.or_else(|| self.key.clone()),
+            self.ca_file.as_deref(),
         )?)
     }
 }

@@ -1,5 +1,6 @@
 //! A back end: the sending API over HTTP.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -7,6 +8,7 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::error::ClientError;
+use super::trust::Trust;
 
 /// A node's API, with one connection kept alive.
 #[derive(Debug)]
@@ -40,11 +42,16 @@ impl ApiAnswer {
 }
 
 impl ApiClient {
-    /// A client of the node at `url` (`http://` may be left out), with its key when it wants one.
+    /// A client of the node at `url` (`http://` may be left out), with its key when it wants one; over https the
+    /// authorities in `ca_file` vouch for it, or the system's.
     ///
     /// # Errors
     /// When the address cannot be used.
-    pub fn new(url: &str, key: Option<String>) -> Result<Self, ClientError> {
+    pub fn new(
+        url: &str,
+        key: Option<String>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, ClientError> {
         let bad = |cause: &str| ClientError::BadUrl {
             url: url.into(),
             cause: cause.into(),
@@ -55,18 +62,25 @@ impl ApiClient {
             format!("http://{url}")
         };
         let uri: Uri = full.parse().map_err(|_| bad("no URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(bad("only http:// is spoken here"));
-        }
+        let is_secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(bad("only http:// and https:// are spoken here")),
+        };
         let host = uri.host().ok_or_else(|| bad("no host"))?;
-        let place = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        let place = format!("{host}:{}", uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 }));
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT));
+        let config = if is_secure {
+            config.tls_config(Trust::load(ca_file)?.for_api())
+        } else {
+            config
+        };
         let agent = config.build().new_agent();
         Ok(Self {
             agent,
-            base: format!("http://{place}"),
+            base: format!("{}://{place}", if is_secure { "https" } else { "http" }),
             place,
             key,
         })
@@ -154,6 +168,10 @@ impl ApiClient {
         if let ureq::Error::Io(source) = error {
             return ClientError::network(&place, source);
         }
+        if let ureq::Error::Rustls(error) = &error {
+            let cause = error.to_string();
+            return ClientError::Tls { place, cause };
+        }
         if matches!(error, ureq::Error::ConnectionFailed) {
             return ClientError::NothingListens { place };
         }
@@ -197,7 +215,7 @@ mod tests {
             .unwrap();
             request.to_ascii_lowercase()
         });
-        let client = ApiClient::new(&addr.to_string(), Some("k1".into())).unwrap();
+        let client = ApiClient::new(&addr.to_string(), Some("k1".into()), None).unwrap();
         let answer = client.send("tv-1", b"{\"hi\":1}", "wait=acked").unwrap();
         assert_eq!((answer.status, answer.is_success()), (404, false));
         assert_eq!(answer.error(), ("device_offline", "no line"));
@@ -218,14 +236,14 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let client = ApiClient::new(&format!("http://{addr}"), None).unwrap();
+        let client = ApiClient::new(&format!("http://{addr}"), None, None).unwrap();
         let error = client.device("tv-1").unwrap_err().to_string();
         assert_eq!(
             error,
             format!("nothing listens on {addr}; start it with `tautline serve`")
         );
         assert!(matches!(
-            ApiClient::new("https://a.example", None),
+            ApiClient::new("ftp://a.example", None, None),
             Err(ClientError::BadUrl { .. })
         ));
     }

@@ -37,6 +37,22 @@ pub enum ClientError {
         /// The node's explanation.
         message: String,
     },
+    /// Nobody is named whose word is good for who the node is.
+    #[error("{place}: {cause}")]
+    NoAuthority {
+        /// The file, or the system.
+        place: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The node is not who it says, or speaks no TLS.
+    #[error("{place}: TLS failed: {cause}; an authority of your own is named by --ca-file")]
+    Tls {
+        /// Host and port.
+        place: String,
+        /// What was wrong.
+        cause: String,
+    },
     /// The other side does not speak as it should.
     #[error("{place}: {cause}")]
     Protocol {
@@ -54,6 +70,11 @@ impl ClientError {
         if source.kind() == io::ErrorKind::ConnectionRefused {
             return Self::NothingListens { place };
         }
+        // What rustls finds wrong with what came.
+        if source.kind() == io::ErrorKind::InvalidData {
+            let cause = source.to_string();
+            return Self::Tls { place, cause };
+        }
         Self::Network { place, source }
     }
 
@@ -62,7 +83,10 @@ impl ClientError {
         match self {
             Self::NothingListens { .. } | Self::Network { .. } => true,
             Self::Refused { status, .. } => matches!(status, 429 | 500..),
-            Self::BadUrl { .. } | Self::Protocol { .. } => false,
+            Self::BadUrl { .. }
+            | Self::NoAuthority { .. }
+            | Self::Tls { .. }
+            | Self::Protocol { .. } => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,12 +14,16 @@ use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
 use super::error::ClientError;
+use super::stream::Stream;
+use super::trust::Trust;
 
 /// Where and as whom to connect.
 #[derive(Clone, Debug, Default)]
 pub struct LineOptions {
-    /// `ws://host:port/ws`; the query is added to it.
+    /// `ws://host:port/ws` or `wss://`; the query is added to it.
     pub url: String,
+    /// Certificates of the authorities that vouch for the node, instead of the system's.
+    pub ca_file: Option<PathBuf>,
     /// The name the device gives itself, in dev mode.
     pub device_id: Option<String>,
     /// The account it gives itself, in dev mode.
@@ -32,7 +37,7 @@ pub struct LineOptions {
 /// An open line. While it is read, pings are answered, and messages that ask for it are acknowledged.
 #[derive(Debug)]
 pub struct Line {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Stream>,
     place: String,
 }
 
@@ -54,17 +59,22 @@ impl Line {
     /// [`ClientError`]; one that is retryable may go away by itself.
     pub fn open(options: &LineOptions) -> Result<Self, ClientError> {
         let uri = options.uri()?;
-        let place = format!(
-            "{}:{}",
-            uri.host().unwrap_or_default(),
-            uri.port_u16().unwrap_or(80)
-        );
+        let is_secure = uri.scheme_str() == Some("wss");
+        let host = uri.host().unwrap_or_default().to_owned();
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        let place = format!("{host}:{port}");
+        let trust = is_secure.then(|| Trust::load(options.ca_file.as_deref()));
+        let config = trust.transpose()?.map(|trust| trust.for_line());
         let network = |e| ClientError::network(&place, e);
         let stream = connect(&place).map_err(network)?;
         stream.set_nodelay(true).map_err(network)?;
         stream
             .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
             .map_err(network)?;
+        let stream = match config {
+            Some(config) => Stream::secure(stream, &host, config?).map_err(network)?,
+            None => Stream::Plain(stream),
+        };
         let (socket, _) = client_with_config(options.request(uri), stream, Some(socket_config()))
             .map_err(|e| refusal(&place, e))?;
         let line = Self { socket, place };
@@ -145,7 +155,7 @@ impl Line {
     }
 
     fn set_read_timeout(&self, timeout: Duration) -> Result<(), ClientError> {
-        let set = self.socket.get_ref().set_read_timeout(Some(timeout));
+        let set = self.socket.get_ref().set_read_timeout(timeout);
         set.map_err(|source| ClientError::network(&self.place, source))
     }
 }
@@ -157,8 +167,8 @@ impl LineOptions {
             cause,
         };
         let mut url = url::Url::parse(&self.url).map_err(|e| bad(e.to_string()))?;
-        if url.scheme() != "ws" {
-            return Err(bad("only ws:// is spoken here".into()));
+        if !matches!(url.scheme(), "ws" | "wss") {
+            return Err(bad("only ws:// and wss:// are spoken here".into()));
         }
         let names = [("device_id", &self.device_id), ("user_id", &self.user_id)];
         for (name, value) in names {

@@ -6,3 +6,5 @@ pub mod api;
 pub mod backoff;
 pub mod error;
 pub mod line;
+mod stream;
+mod trust;

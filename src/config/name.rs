@@ -6,8 +6,9 @@ use super::Config;
 pub const PREFIX: &str = "TAUTLINE_";
 
 /// Variables that belong to the command line, not to the tree.
-pub const COMMAND_VARIABLES: [&str; 6] = [
+pub const COMMAND_VARIABLES: [&str; 7] = [
     "TAUTLINE_API",
+    "TAUTLINE_CA_FILE",
     "TAUTLINE_CONFIG",
     "TAUTLINE_KEY",
     "TAUTLINE_KEY_FILE",

@@ -59,6 +59,7 @@ impl<T: Transport> Shard<T> {
         cells.lines.add(1);
         cells.opened.add(1);
         if let Phase::Upgrade(upgrade) = upgrade {
+            tracing::debug!(from = %upgrade.from, "line opened");
             cells
                 .handshake
                 .observe_us(now.us.saturating_sub(upgrade.opened_us));

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::config::Config;
-use crate::config::section::AuthMode;
+use crate::config::section::{AuthMode, Tls};
 use crate::net::fdtable::FdTable;
 use crate::server::engine::Engine;
 
@@ -57,13 +57,23 @@ pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, audien
         engine.capacity.reactors,
         engine.capacity.lines()
     );
-    println!("  devices  ws://{}/ws", bound.devices);
+    let secure = |tls: &Tls| if tls.is_on() { "s" } else { "" };
     println!(
-        "  api      http://{}/v1   (openapi.json beside it)",
+        "  devices  ws{}://{}/ws",
+        secure(&config.devices_tls),
+        bound.devices
+    );
+    println!(
+        "  api      http{}://{}/v1   (openapi.json beside it)",
+        secure(&config.api_tls),
         bound.api
     );
-    println!("  ops      http://{ops}/metrics   (livez, readyz)");
-    if config.auth.mode == AuthMode::Dev {
+    println!(
+        "  ops      http{}://{ops}/metrics   (livez, readyz)",
+        secure(&config.ops_tls)
+    );
+    let is_plain = !config.devices_tls.is_on() && !config.api_tls.is_on();
+    if config.auth.mode == AuthMode::Dev && is_plain {
         println!("Try, in two other terminals:");
         println!("  cargo run --release -- listen tv-1");
         println!(

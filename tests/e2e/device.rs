@@ -1,6 +1,6 @@
 //! A well-behaved device: tungstenite's client, with small buffers.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::node::Node;
 
 /// A device on its line.
 #[derive(Debug)]
-pub(crate) struct Device {
-    socket: WebSocket<TcpStream>,
+pub(crate) struct Device<S = TcpStream> {
+    socket: WebSocket<S>,
     /// The `welcome`; null on a raw line.
     pub(crate) welcome: Value,
 }
@@ -66,7 +66,24 @@ impl Device {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut request = format!("ws://{addr}{path}").into_client_request().unwrap();
+        Self::over(stream, path, headers)
+    }
+
+    /// How long a read may take from now on.
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        let stream = self.socket.get_ref();
+        stream.set_read_timeout(Some(patience)).unwrap();
+    }
+}
+
+impl<S: Read + Write> Device<S> {
+    /// Upgrades a connection that is there already; `None` when it was reset.
+    pub(crate) fn over(
+        stream: S,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Option<u16>> {
+        let mut request = format!("ws://test{path}").into_client_request().unwrap();
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).unwrap();
             let value = HeaderValue::try_from(*value).unwrap();
@@ -88,7 +105,8 @@ impl Device {
             {
                 Err(None)
             }
-            Err(error) => panic!("neither upgraded nor refused: {error}"),
+            Err(HandshakeError::Failure(error)) => panic!("neither upgraded nor refused: {error}"),
+            Err(HandshakeError::Interrupted(_)) => panic!("neither upgraded nor refused in time"),
         }
     }
 
@@ -183,10 +201,9 @@ impl Device {
         assert_eq!(pong["id"], "alive?");
     }
 
-    /// How long a read may take from now on.
-    pub(crate) fn set_patience(&self, patience: Duration) {
-        let stream = self.socket.get_ref();
-        stream.set_read_timeout(Some(patience)).unwrap();
+    /// What carries the line.
+    pub(crate) fn stream(&mut self) -> &mut S {
+        self.socket.get_mut()
     }
 
     /// One read: `None` when nothing came in time.

@@ -12,7 +12,9 @@
 
 mod api;
 mod auth;
+mod authority;
 mod canary;
+mod certificate;
 mod control;
 mod deadline;
 mod device;
@@ -22,14 +24,17 @@ mod frame;
 mod full;
 mod heartbeat;
 mod http;
+mod ipv6;
 mod lifetime;
 mod line;
 mod log;
 mod memory;
 mod node;
 mod order;
+mod proxy;
 mod replaced;
 mod slow_consumer;
 mod start;
+mod tls;
 mod token;
 mod upgrade;
