@@ -27,11 +27,7 @@ pub struct ListenerOptions {
 /// # Errors
 /// Whatever `socket`, `setsockopt`, `bind` or `listen` say.
 pub fn bind(addr: SocketAddr, options: ListenerOptions) -> io::Result<Listener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        // `[::]` takes IPv4 as well, as its users expect.
-        socket.set_only_v6(!addr.ip().is_unspecified())?;
-    }
+    let socket = socket_for(addr)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -50,9 +46,20 @@ pub fn bind(addr: SocketAddr, options: ListenerOptions) -> io::Result<Listener> 
 /// # Errors
 /// `AddrInUse` when somebody listens there; whatever else `bind` says.
 pub fn probe(addr: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket_for(addr)?;
     socket.set_reuse_address(true)?;
     socket.bind(&addr.into())
+}
+
+/// A socket for the families that an address stands for, whatever the system's default (`net.ipv6.bindv6only`): `[::]`
+/// takes IPv4 as well, as its users expect, and `[::ffff:127.0.0.1]` is an IPv4 address.
+fn socket_for(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        let takes_ipv4 = addr.ip().is_unspecified() || addr.ip().to_canonical().is_ipv4();
+        socket.set_only_v6(!takes_ipv4)?;
+    }
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -70,6 +77,23 @@ mod tests {
         let addr = first.local_addr().unwrap();
         let _second = bind(addr, OPTIONS).unwrap();
         assert_eq!(probe(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_ipv6_listener_takes_the_families_its_address_stands_for() {
+        for (addr, expected) in [
+            ("[::1]:0", false),
+            ("[::]:0", true),
+            ("[::ffff:127.0.0.1]:0", true),
+        ] {
+            // Not every machine has IPv6.
+            let Ok(listener) = bind(addr.parse().unwrap(), OPTIONS) else {
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            let connected = std::net::TcpStream::connect(("127.0.0.1", port));
+            assert_eq!(connected.is_ok(), expected, "{addr}");
+        }
     }
 
     #[test]

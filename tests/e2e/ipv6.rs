@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use crate::device::Device;
-use crate::http::Http;
 use crate::node::{Node, Setup};
+use crate::token::{Issuer, SECRET, jwt_setup};
 
 /// A node that listens on IPv6, where this machine has it.
 fn start(settings: &[&str]) -> Option<Node> {
@@ -55,17 +55,28 @@ fn the_command_line_takes_addresses_in_brackets() {
 }
 
 #[test]
-fn the_unspecified_address_takes_both_families() {
-    // Open to the network, so only with keys.
-    let setup = Setup::new(&[]);
-    let key = setup.file("ops.key", "an-ops-key-0123456789abcdef");
-    let setting = format!("ops.key_file={}", key.display());
-    let setup = setup.set("listen.ops=127.0.0.1:0").set(&setting);
+fn the_unspecified_address_takes_both_families_and_needs_keys() {
     let refused = Setup::new(&[]).set("listen.devices=[::]:0").start_refused();
     assert!(refused.contains("listen.devices: [::]:0 is not loopback"), "{refused}");
-    let mapped = setup.set("listen.devices=[::ffff:127.0.0.1]:0");
-    let node = mapped.start();
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let (hs256, es256) = (Issuer::hs256(SECRET), Issuer::es256());
+    let setup = jwt_setup(&["listen.devices=[::]:0"], &hs256, &es256, "");
+    let node = setup.start();
+    let port = node.ready.devices.port();
+    for (d, ip) in ["127.0.0.1", "::1"].into_iter().enumerate() {
+        let addr = SocketAddr::new(ip.parse().unwrap(), port);
+        let path = format!("/ws?token={}", hs256.token(&format!("tv-{d}"), 600));
+        Device::open(addr, &path, &[]).unwrap().await_welcome();
+    }
+}
+
+#[test]
+fn an_ipv4_address_in_ipv6s_clothes_is_loopback_too() {
+    let Some(node) = start(&["listen.devices=[::ffff:127.0.0.1]:0"]) else {
+        return;
+    };
     let addr = SocketAddr::from(([127, 0, 0, 1], node.ready.devices.port()));
-    let mut http = Http::connect(addr);
-    assert_eq!(http.request("GET", "/", &[], b"").status, 404);
+    Device::connect_anywhere(addr, "tv-1").assert_alive();
 }
