@@ -72,6 +72,10 @@ pub enum Refusal {
     TableFull,
     /// Memory is short.
     Memory,
+    /// Its address has as many connections as it may, or makes them too fast.
+    AddressLimit,
+    /// Its account has as many lines as it may.
+    AccountLimit,
     /// The node is leaving.
     Draining,
     /// The request head was malformed, oversize or not an upgrade.
@@ -86,9 +90,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause, in metric order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::TableFull,
         Self::Memory,
+        Self::AddressLimit,
+        Self::AccountLimit,
         Self::Draining,
         Self::BadRequest,
         Self::ForbiddenOrigin,
@@ -101,6 +107,8 @@ impl Refusal {
         match self {
             Self::TableFull => "table_full",
             Self::Memory => "memory",
+            Self::AddressLimit => "address_limit",
+            Self::AccountLimit => "account_limit",
             Self::Draining => "draining",
             Self::BadRequest => "bad_request",
             Self::ForbiddenOrigin => "forbidden_origin",

@@ -15,10 +15,10 @@ use crate::api::openapi::Document;
 use crate::base::id::{ConnId, Location, NodeEpoch, ShardId};
 use crate::config::Config;
 use crate::config::section::{ApiKey, ApiRole};
-use crate::net::tls::policy::TlsCell;
 use crate::mailbox::command::{Listing, Mailbox};
 use crate::mailbox::queue;
 use crate::metrics::node_cells;
+use crate::net::tls::policy::TlsCell;
 use crate::route::account::Accounts;
 use crate::route::presence::Presence;
 use crate::wire::answer::REQUEST_ID;
@@ -49,6 +49,7 @@ impl Bench {
             is_draining: AtomicBool::new(false),
             failed_reloads: AtomicU64::new(0),
             pressure: crate::reactor::pressure::PressureGauge::default(),
+            addresses: crate::route::address::Addresses::default(),
         });
         let posts = mailboxes.iter().map(Mailbox::post).collect();
         let runtime = tokio::runtime::Handle::current();

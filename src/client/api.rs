@@ -68,7 +68,10 @@ impl ApiClient {
             _ => return Err(bad("only http:// and https:// are spoken here")),
         };
         let host = uri.host().ok_or_else(|| bad("no host"))?;
-        let place = format!("{host}:{}", uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 }));
+        let place = format!(
+            "{host}:{}",
+            uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 })
+        );
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT));

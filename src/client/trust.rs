@@ -47,9 +47,7 @@ impl Trust {
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.crypto))
             .with_safe_default_protocol_versions()
             .map_err(|cause| no_authority(None, &cause.to_string()))?;
-        let mut config = config
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

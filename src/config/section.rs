@@ -251,6 +251,15 @@ section! {
         outbox_stall_timeout: Duration = secs(10),
         /// Commands that may wait for one reactor; beyond it senders are told `overloaded`.
         mailbox_commands_max: u32 = 4_096,
+        /// Connections of devices from one address (IPv6: from one /64); more are refused with 429. 0: no limit, for many
+        /// devices may stand behind one address.
+        connections_per_address: u32 = 0,
+        /// Connections that devices may make from one address in one second; more are refused with 429. 0: no limit.
+        connects_per_address: u32 = 0,
+        /// Networks whose addresses are not limited, such as those of a carrier's NAT: `["100.64.0.0/10"]`.
+        exempt_networks: Vec<IpNet> = Vec::new(),
+        /// Lines of one account; more are refused with 429. 0: no limit.
+        connections_per_account: u32 = 0,
         /// Frames of all kinds a device may send in one second; more end its line. 0: no limit.
         frames_per_second: u16 = 200,
         /// Bytes a device may send in one second, below 16 MiB; more end its line. 0: no limit.
@@ -343,7 +352,9 @@ impl Tls {
     /// The section of the ops listener.
     pub const OPS_SECTION: Section = Section {
         name: "ops_tls",
-        about: &[" TLS for metrics and probes (https); keys as in [devices_tls], without client_identity."],
+        about: &[
+            " TLS for metrics and probes (https); keys as in [devices_tls], without client_identity.",
+        ],
         keys: Self::SECTION.keys,
     };
 
@@ -356,7 +367,10 @@ impl Tls {
             }),
             _ => None,
         };
-        first.into_iter().chain(self.pairs.iter().cloned()).collect()
+        first
+            .into_iter()
+            .chain(self.pairs.iter().cloned())
+            .collect()
     }
 
     /// Every file that is named.

@@ -160,9 +160,6 @@ mod tests {
             ["api.keys[0]"]
         );
         assert_eq!(mistakes(&key("certificate = \"b\"")), ["api.keys[0]"]);
-        assert_eq!(
-            mistakes(&(key("certificate = \"b\"") + &named)),
-            [""; 0]
-        );
+        assert_eq!(mistakes(&(key("certificate = \"b\"") + &named)), [""; 0]);
     }
 }

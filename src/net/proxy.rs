@@ -129,7 +129,12 @@ mod tests {
     fn v2() -> Vec<u8> {
         let mut header = v2::PROTOCOL_PREFIX.to_vec();
         header.extend([0x21, 0x21, 0, 36 + 4]);
-        header.extend("2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        header.extend(
+            "2001:db8::7"
+                .parse::<std::net::Ipv6Addr>()
+                .unwrap()
+                .octets(),
+        );
         header.extend([0; 16]);
         header.extend([0x9c, 0x40, 0x1c, 0xe8]);
         header.extend([0x04, 0, 1, 42]);
@@ -155,9 +160,15 @@ mod tests {
         let v2 = v2();
         for (header, source) in [
             (V1, Some("203.0.113.7:40000")),
-            (b"PROXY TCP6 2001:db8::7 ::1 40000 1\r\n", Some("[2001:db8::7]:40000")),
+            (
+                b"PROXY TCP6 2001:db8::7 ::1 40000 1\r\n",
+                Some("[2001:db8::7]:40000"),
+            ),
             (b"PROXY UNKNOWN\r\n", None),
-            (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n", None),
+            (
+                b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n",
+                None,
+            ),
             (&v2, Some("[2001:db8::7]:40000")),
         ] {
             let bytes = [header, REST].concat();
@@ -172,7 +183,13 @@ mod tests {
     fn a_load_balancer_may_speak_for_itself() {
         let local = [v2::PROTOCOL_PREFIX, &[0x20, 0, 0, 0], REST].concat();
         assert_eq!(receive(&local, 5), Ok(Some(None)));
-        let unix = [v2::PROTOCOL_PREFIX, &[0x21, 0x31, 0, 216], &[b'/'; 216], REST].concat();
+        let unix = [
+            v2::PROTOCOL_PREFIX,
+            &[0x21, 0x31, 0, 216],
+            &[b'/'; 216],
+            REST,
+        ]
+        .concat();
         assert_eq!(receive(&unix, 100), Ok(Some(None)));
     }
 
@@ -208,6 +225,10 @@ mod tests {
         let endless = [&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat();
         assert_eq!(receive(&endless, 1), Err(BadProxyHeader));
         let long = [v2::PROTOCOL_PREFIX, &[0x21, 0x11, 0xff, 0xff]].concat();
-        assert_eq!(receive(&long, 1), Err(BadProxyHeader), "before its bytes are kept");
+        assert_eq!(
+            receive(&long, 1),
+            Err(BadProxyHeader),
+            "before its bytes are kept"
+        );
     }
 }

@@ -27,9 +27,9 @@ use crate::reactor::node::Node;
 pub(crate) mod memory;
 mod pulse;
 mod scrape;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 /// Opens the ops listener and serves it on the runtime. To be called after the reactors have started.
 ///

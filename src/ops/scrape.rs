@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::base::close::CloseReason;
-use crate::metrics::{TlsFailure, Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, total};
+use crate::metrics::{Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, TlsFailure, total};
 use crate::net::fdtable::descriptors_max;
 use crate::ops::memory::resident_bytes;
 use crate::reactor::node::Node;

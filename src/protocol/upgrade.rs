@@ -90,6 +90,16 @@ impl Upgrade {
         }
     }
 
+    /// Has whatever it asks answered with a refusal.
+    pub fn turn_away(&mut self, refusal: Refusal) {
+        self.turned_away.get_or_insert(refusal);
+    }
+
+    /// Notes that the 101 was sent.
+    pub fn note_upgraded(&mut self, dialect: Dialect) {
+        self.greeted = Some(dialect);
+    }
+
     /// Whether the 101 was sent, so that frames may be.
     pub fn is_upgraded(&self) -> bool {
         self.greeted.is_some()
@@ -300,22 +310,36 @@ fn refuse(refusal: Refusal, status: StatusCode, code: ErrorCode, message: &str) 
     encoded(refusal, &Response::new(status, &body(code, message)))
 }
 
-fn turn_away(refusal: Refusal, retry_after_s: u32) -> Step {
-    let (code, message) = if refusal == Refusal::Draining {
-        (
+/// The answer to whoever must come back later.
+pub fn turn_away(refusal: Refusal, retry_after_s: u32) -> Step {
+    let (code, message) = match refusal {
+        Refusal::Draining => (
             ErrorCode::Draining,
             "this node is leaving; connect again for another one",
-        )
-    } else {
-        (
+        ),
+        Refusal::AddressLimit => (
+            ErrorCode::RateLimited,
+            "your address has too many connections here, or makes them too fast",
+        ),
+        Refusal::AccountLimit => (
+            ErrorCode::RateLimited,
+            "your account has as many lines here as it may",
+        ),
+        Refusal::TableFull
+        | Refusal::Memory
+        | Refusal::BadRequest
+        | Refusal::ProxyHeader
+        | Refusal::ForbiddenOrigin
+        | Refusal::Unauthorized => (
             ErrorCode::Overloaded,
             "this node is full; connect again later",
-        )
+        ),
     };
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let body = body(code, message);
     encoded(
         refusal,
-        &Response::new(StatusCode::SERVICE_UNAVAILABLE, &body(code, message))
-            .retry_after(retry_after_s),
+        &Response::new(status, &body).retry_after(retry_after_s),
     )
 }
 

@@ -16,6 +16,7 @@ use crate::reactor::api::ApiConn;
 use crate::reactor::conn::Phase;
 use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::Shard;
+use crate::route::address::Standing;
 
 /// The listeners of one reactor.
 #[derive(Debug)]
@@ -140,13 +141,18 @@ impl Shard<Stream> {
                 let networks = &self.settings.proxy_networks;
                 let is_proxied = networks.iter().any(|network| network.contains(&from));
                 let stream = Stream::new(socket, is_proxied, policies.devices.clone());
-                self.admit_device(stream, from, now);
+                self.admit_device(stream, from, is_proxied, now);
             }
             Port::Api => self.admit_api(Stream::new(socket, false, policies.api.clone()), now),
         }
     }
 
-    fn admit_device(&mut self, stream: Stream, from: IpAddr, now: Now) {
+    fn admit_device(&mut self, stream: Stream, from: IpAddr, is_proxied: bool, now: Now) {
+        // Of a proxied connection it is not known yet for whom it is made.
+        let source = (!is_proxied)
+            .then(|| self.weigh_source(from, now))
+            .flatten();
+        let standing = source.map_or(Standing::Good, |(_, standing)| standing);
         let limits = &self.settings.limits;
         let sockets = self.node.sockets.fetch_add(1, Ordering::Relaxed);
         let handshakes_max = u64::from(limits.handshakes_max) / self.node.cells.len() as u64;
@@ -162,21 +168,30 @@ impl Shard<Stream> {
             || self.cells().handshakes.value() >= handshakes_max
         {
             Some(Refusal::TableFull)
+        } else if standing != Standing::Good {
+            Some(Refusal::AddressLimit)
         } else {
             None
         };
-        let is_hopeless = self.arena.len() >= self.slots_max.saturating_sub(spare)
+        let is_hopeless = standing == Standing::Hopeless
+            || self.arena.len() >= self.slots_max.saturating_sub(spare)
             || sockets
                 >= limits
                     .connections_max
                     .saturating_add(REFUSALS_IN_FLIGHT_MAX);
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(from, turned_away, now)));
         if is_hopeless {
-            self.shut_out(stream);
-        } else if self.open(stream, upgrade, now).is_some() {
+            self.shut_out(stream, turned_away);
+        } else if let Some(id) = self.open(stream, upgrade, now) {
+            if let Some((key, _)) = source {
+                self.keep_source(id.slot, key);
+            }
             return self.cells().handshakes.add(1);
         } else {
             self.cells().refused[Refusal::TableFull as usize].add(1);
+        }
+        if let Some((key, _)) = source {
+            self.drop_source(key, now);
         }
         self.node.dismiss();
     }
@@ -185,7 +200,7 @@ impl Shard<Stream> {
         let api_connections_max =
             u64::from(self.settings.api.connections_max) / self.node.cells.len() as u64;
         if self.cells().api_connections.value() >= api_connections_max.max(1) {
-            return self.shut_out(stream);
+            return self.shut_out(stream, None);
         }
         let conn = Box::new(ApiConn::new(&self.api, now));
         if stream.is_opening() {
@@ -197,9 +212,10 @@ impl Shard<Stream> {
     }
 
     /// Resets a connection that there is not even room to refuse.
-    fn shut_out(&self, mut stream: Stream) {
+    fn shut_out(&self, mut stream: Stream, refusal: Option<Refusal>) {
         stream.abort();
-        self.cells().refused[Refusal::TableFull as usize].add(1);
+        let refusal = refusal.unwrap_or(Refusal::TableFull);
+        self.cells().refused[refusal as usize].add(1);
         self.cells().closed[CloseReason::Overload as usize].add(1);
     }
 }

@@ -12,9 +12,10 @@ use crate::net::stream::Transport;
 use crate::protocol::auth::identity::Identity;
 use crate::reactor::d2d::REQUESTS_MAX;
 use crate::reactor::request::Question;
-use crate::reactor::shard::Shard;
+use crate::reactor::shard::{Shard, Timer};
 use crate::reactor::tally::Tally;
 use crate::reactor::waiter::RequestKind;
+use crate::route::account::AccountKey;
 use crate::wire::account::{Listed, Rest, encode_devices};
 use crate::wire::api::{DeviceState, Level};
 use crate::wire::cursor::Cursor;
@@ -52,6 +53,20 @@ impl<T: Transport> Shard<T> {
         let watching = self.node.accounts.insert(key, self.place(id));
         let generation = self.generation(id);
         self.tell(&watching, identity, generation, Turn::Opened, now);
+    }
+
+    /// Whether a device that comes is one too many of its account. A newer line of a device that is here takes the older
+    /// one's place. Devices that come in the same moment may pass together.
+    pub(crate) fn is_account_full(&self, identity: &Identity) -> bool {
+        let lines_max = self.settings.limits.connections_per_account as usize;
+        let Some(account) = identity.account().filter(|_| lines_max > 0) else {
+            return false;
+        };
+        let key = self.node.accounts.key(account);
+        let presence = &self.node.presence;
+        let fingerprint = presence.fingerprint(identity.device().as_bytes());
+        self.node.accounts.page(key, None, lines_max).len() >= lines_max
+            && presence.lookup_all(fingerprint).last().is_none()
     }
 
     /// Takes a line out of its account.

@@ -8,7 +8,7 @@ use crate::base::time::Now;
 use crate::metrics::Refusal;
 use crate::net::stream::{Io, Transport};
 use crate::protocol::auth::authenticator::AuthError;
-use crate::protocol::upgrade::{Gate, Step};
+use crate::protocol::upgrade::{Gate, Step, turn_away};
 use crate::reactor::conn::Phase;
 use crate::reactor::shard::Shard;
 
@@ -137,6 +137,14 @@ impl<T: Transport> Shard<T> {
             self.admission
                 .charge(settings.authenticator.verification_us());
         }
+        let step = match step {
+            Step::Authenticated(_, _, authenticated)
+                if self.is_account_full(&authenticated.identity) =>
+            {
+                turn_away(Refusal::AccountLimit, retry_after_s)
+            }
+            step => step,
+        };
         match step {
             Step::Incomplete => {}
             Step::Refused(refusal, response) => {

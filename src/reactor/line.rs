@@ -7,6 +7,7 @@ use crate::base::id::ConnId;
 use crate::base::place::Place;
 use crate::base::time::{Now, Tick};
 use crate::mailbox::command::Replacement;
+use crate::metrics::Refusal;
 use crate::net::stream::Transport;
 use crate::protocol::auth::authenticator::{Authenticated, Credential};
 use crate::protocol::device::{Device, Dialect, Verdict};
@@ -42,6 +43,9 @@ impl<T: Transport> Shard<T> {
             leave_reason,
             now.wall_ms,
         );
+        if let Some(Phase::Upgrade(upgrade)) = self.arena.get_mut(id).map(|conn| &mut conn.phase) {
+            upgrade.note_upgraded(dialect);
+        }
         if !self.claim(id, &device) {
             return self.close(id, CloseReason::Overload);
         }

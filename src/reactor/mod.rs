@@ -43,6 +43,7 @@ pub mod settings;
 pub(crate) mod shard;
 #[cfg(test)]
 mod sim;
+pub(crate) mod source;
 pub(crate) mod sweep;
 pub(crate) mod tally;
 pub(crate) mod waiter;

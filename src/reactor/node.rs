@@ -7,10 +7,11 @@ use arc_swap::ArcSwap;
 
 use crate::base::id::{ConnId, ConnectionId, Location, NodeEpoch, ShardId};
 use crate::metrics::NodeCells;
-use crate::reactor::pressure::PressureGauge;
 use crate::net::tls::policy::TlsCell;
+use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
 use crate::route::account::Accounts;
+use crate::route::address::Addresses;
 use crate::route::presence::Presence;
 
 /// One server process of the fleet, as its reactors see it.
@@ -40,6 +41,8 @@ pub struct Node {
     pub failed_reloads: AtomicU64,
     /// How short of memory the node is.
     pub pressure: PressureGauge,
+    /// Where connections come from, while addresses are limited.
+    pub addresses: Addresses,
 }
 
 impl Node {

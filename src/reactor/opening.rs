@@ -1,6 +1,8 @@
 //! What happens on a connection before its first byte for the application: what TLS and a load balancer say about the
 //! far end, and what becomes of those who say it wrong.
 
+use std::net::IpAddr;
+
 use http::StatusCode;
 
 use crate::base::close::CloseReason;
@@ -12,6 +14,7 @@ use crate::net::layer::News;
 use crate::net::stream::{Breach, Transport};
 use crate::reactor::conn::Phase;
 use crate::reactor::shard::Shard;
+use crate::route::address::Standing;
 use crate::wire::api::ErrorBody;
 use crate::wire::error::ErrorCode;
 
@@ -32,11 +35,13 @@ impl<T: Transport> Shard<T> {
         };
         match &mut conn.phase {
             Phase::Upgrade(upgrade) => {
-                if let Some(source) = news.source {
-                    upgrade.from = source.ip().to_canonical();
-                }
                 if let Some(secured) = news.secured {
                     upgrade.bearer = secured.bearer;
+                }
+                if let Some(source) = news.source {
+                    upgrade.from = source.ip().to_canonical();
+                    let from = upgrade.from;
+                    self.judge_source(id, from, now);
                 }
             }
             Phase::Api(api) => {
@@ -45,6 +50,20 @@ impl<T: Transport> Shard<T> {
                 }
             }
             Phase::Device(_) | Phase::Closing(_) => {}
+        }
+    }
+
+    /// Counts a connection for the address that a load balancer names, and has it turned away if that has too many.
+    fn judge_source(&mut self, id: ConnId, from: IpAddr, now: Now) {
+        let Some((key, standing)) = self.weigh_source(from, now) else {
+            return;
+        };
+        self.keep_source(id.slot, key);
+        let conn = self.arena.get_mut(id);
+        if let Some(Phase::Upgrade(upgrade)) = conn.map(|conn| &mut conn.phase)
+            && standing != Standing::Good
+        {
+            upgrade.turn_away(Refusal::AddressLimit);
         }
     }
 

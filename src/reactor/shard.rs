@@ -32,6 +32,7 @@ use crate::reactor::node::Node;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::request::Requests;
 use crate::reactor::settings::Settings;
+use crate::reactor::source::Sources;
 use crate::reactor::sweep::Sweep;
 use crate::reactor::watch::Watches;
 use crate::ws::decoder::Decoder;
@@ -67,6 +68,8 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) closing: Vec<ConnId>,
     /// Connections on their way to becoming lines.
     pub(crate) admission: Admission,
+    /// Where they come from, while addresses are limited.
+    pub(crate) sources: Sources,
     /// What the last iteration took; 0 where nobody has a clock.
     pub(crate) busy_us: u64,
     /// Where the sweep goes on.
@@ -138,6 +141,7 @@ impl<T: Transport> Shard<T> {
             unread: VecDeque::new(),
             closing: Vec::new(),
             admission: Admission::default(),
+            sources: Sources::default(),
             busy_us: 0,
             sweep: Sweep::default(),
             is_draining: false,
@@ -446,6 +450,7 @@ impl<T: Transport> Shard<T> {
             self.recycle(outbox);
         }
         if matches!(&conn.phase, Phase::Closing(closing) if closing.is_device_port) {
+            self.discount_source(id.slot, self.api.now.get());
             self.node.dismiss();
         }
     }

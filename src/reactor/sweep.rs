@@ -56,6 +56,7 @@ impl<T: Transport> Shard<T> {
         self.arena
             .sweep(self.sweep.cursor..end, now.tick(), &mut found);
         self.shed(self.sweep.cursor..end);
+        self.forget_sources(now);
         self.sweep.cursor = end;
         for id in found.drain(..) {
             self.handle_due(id, now);

@@ -21,14 +21,15 @@ use crate::error::StartError;
 use crate::mailbox::command::{Command, Post};
 use crate::metrics::node_cells;
 use crate::net::fdtable::FdTable;
-use crate::net::tls::policy::TlsCell;
 use crate::net::listener::{self, Listener, ListenerOptions};
+use crate::net::tls::policy::TlsCell;
 use crate::reactor::acceptor::Port;
 use crate::reactor::node::Node;
 use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
 use crate::reactor::{Parts, Reactor, Seed};
 use crate::route::account::Accounts;
+use crate::route::address::Addresses;
 use crate::route::presence::Presence;
 use crate::server::capacity::Capacity;
 
@@ -90,6 +91,7 @@ impl Prepared {
             is_draining: AtomicBool::new(false),
             failed_reloads: AtomicU64::new(0),
             pressure: PressureGauge::default(),
+            addresses: Addresses::default(),
         });
         Ok(Self {
             node,

@@ -12,8 +12,8 @@ use crate::error::StartError;
 use crate::protocol::intake::IntakeLimits;
 use crate::reactor::settings::Settings;
 use crate::server::announce::Audience;
-use crate::server::log::Logger;
 use crate::server::certificate_watch::CertificateWatch;
+use crate::server::log::Logger;
 
 mod announce;
 mod capacity;
@@ -73,9 +73,7 @@ fn serve(
     runtime.spawn(memory::watch(Arc::clone(&control.node)));
     announce::announce(config, &engine, ops, audience);
     let watch = CertificateWatch::new(config);
-    runtime.block_on(lifecycle::wait(
-        signals, &control, &sources, &logger, watch,
-    ));
+    runtime.block_on(lifecycle::wait(signals, &control, &sources, &logger, watch));
     engine.stop();
     Ok(())
 }

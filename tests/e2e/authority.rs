@@ -128,7 +128,10 @@ pub(crate) fn rsa() -> KeyPair {
 /// A connection on which hands are not shaken yet.
 pub(crate) fn secure(socket: TcpStream, far: &Arc<ClientConfig>) -> TlsStream {
     let name = ServerName::try_from("test").unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::clone(far), name).unwrap(), socket)
+    StreamOwned::new(
+        ClientConnection::new(Arc::clone(far), name).unwrap(),
+        socket,
+    )
 }
 
 /// A connection with TLS, or why there is none.

@@ -91,7 +91,10 @@ fn nobody_resumes_where_certificates_are_asked_for() {
         assert!(open(&node, &far, "/ws").is_ok());
     }
     let kind = |kind: &str| node.metric("tautline_tls_handshakes_total", kind);
-    assert_eq!((kind("kind=\"full\""), kind("kind=\"resumed\"")), (3.0, 0.0));
+    assert_eq!(
+        (kind("kind=\"full\""), kind("kind=\"resumed\"")),
+        (3.0, 0.0)
+    );
 }
 
 #[test]
@@ -168,7 +171,10 @@ fn a_certificate_that_changes_is_taken_into_use_by_itself() {
     renew(&authority, &node);
     node.await_metric("tautline_certificate_reloads_total", "", 1.0);
     assert_ne!(shown(&node, &far), old);
-    assert_eq!(node.metric("tautline_certificate_reload_failures_total", ""), 0.0);
+    assert_eq!(
+        node.metric("tautline_certificate_reload_failures_total", ""),
+        0.0
+    );
     before.assert_alive();
 }
 
@@ -206,7 +212,10 @@ fn sighup_reads_certificates_again() {
         (shown(&node, &far) != old).then_some(())
     });
     assert!(
-        node.metric("tautline_certificate_not_after_seconds", "listener=\"devices\"") > 1.7e9
+        node.metric(
+            "tautline_certificate_not_after_seconds",
+            "listener=\"devices\""
+        ) > 1.7e9
     );
 }
 

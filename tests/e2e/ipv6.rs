@@ -12,7 +12,11 @@ fn start(settings: &[&str]) -> Option<Node> {
     std::net::TcpListener::bind("[::1]:0").ok()?;
     let on = ["devices", "api", "ops"].map(|name| format!("listen.{name}=[::1]:0"));
     let mut setup = Setup::new(&[]);
-    for setting in on.iter().map(String::as_str).chain(settings.iter().copied()) {
+    for setting in on
+        .iter()
+        .map(String::as_str)
+        .chain(settings.iter().copied())
+    {
         setup = setup.set(setting);
     }
     Some(setup.start())
@@ -57,7 +61,10 @@ fn the_command_line_takes_addresses_in_brackets() {
 #[test]
 fn the_unspecified_address_takes_both_families_and_needs_keys() {
     let refused = Setup::new(&[]).set("listen.devices=[::]:0").start_refused();
-    assert!(refused.contains("listen.devices: [::]:0 is not loopback"), "{refused}");
+    assert!(
+        refused.contains("listen.devices: [::]:0 is not loopback"),
+        "{refused}"
+    );
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return;
     }

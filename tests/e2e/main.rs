@@ -26,6 +26,7 @@ mod heartbeat;
 mod http;
 mod ipv6;
 mod lifetime;
+mod limit;
 mod line;
 mod log;
 mod memory;

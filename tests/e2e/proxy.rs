@@ -11,7 +11,8 @@ use crate::line::{Line, connect, request};
 use crate::node::Node;
 
 const V1: &[u8] = b"PROXY TCP4 203.0.113.7 10.0.0.1 40000 7400\r\n";
-const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x0a\x00\x00\x01\x9c\x40\x1c\xe8";
+const V2: &[u8] =
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x0a\x00\x00\x01\x9c\x40\x1c\xe8";
 const FROM_LOOPBACK: &str = "listen.proxy_networks=127.0.0.0/8";
 
 fn logs_source(node: &Node, source: &str) {
@@ -69,7 +70,11 @@ fn a_load_balancer_without_a_good_header_is_refused() {
         http.send(bytes);
         assert!(http.rest().is_empty(), "nothing to say to {bytes:?}");
         let label = "cause=\"proxy_header\"";
-        node.await_metric("tautline_connections_refused_total", label, f64::from(count));
+        node.await_metric(
+            "tautline_connections_refused_total",
+            label,
+            f64::from(count),
+        );
     }
     assert_eq!(node.device_status("tv-1"), 404);
     node.await_metric("tautline_handshakes", "", 0.0);
@@ -77,7 +82,10 @@ fn a_load_balancer_without_a_good_header_is_refused() {
 
 #[test]
 fn from_anywhere_else_a_header_is_a_bad_request() {
-    for networks in ["listen.proxy_networks=", "listen.proxy_networks=10.0.0.0/8,fd00::/8"] {
+    for networks in [
+        "listen.proxy_networks=",
+        "listen.proxy_networks=10.0.0.0/8,fd00::/8",
+    ] {
         let node = Node::start(&[networks]);
         let mut canary = Canary::on(&node);
         let mut http = Http::connect(node.ready.devices);

@@ -33,7 +33,10 @@ fn a_device_over_tls_is_pushed_to_and_answers() {
         assert_eq!(pushed.status, 200, "{}", pushed.text());
         assert_eq!(device.next()["data"], "hello");
         device.assert_alive();
-        assert_eq!(node.metric("tautline_tls_handshakes_total", "kind=\"full\""), 1.0);
+        assert_eq!(
+            node.metric("tautline_tls_handshakes_total", "kind=\"full\""),
+            1.0
+        );
     }
 }
 
@@ -64,10 +67,12 @@ fn a_session_is_resumed_on_whichever_reactor_it_comes_to() {
         let resumed = kinds.filter(|kind| *kind == Some(HandshakeKind::Resumed));
         assert_eq!(resumed.count(), 11, "{version:?}");
         let kind = |kind: &str| node.metric("tautline_tls_handshakes_total", kind);
-        assert_eq!((kind("kind=\"full\""), kind("kind=\"resumed\"")), (1.0, 11.0));
-        let shards = (0..4).filter(|shard| {
-            node.metric("tautline_lines", &format!("shard=\"{shard}\"")) > 0.0
-        });
+        assert_eq!(
+            (kind("kind=\"full\""), kind("kind=\"resumed\"")),
+            (1.0, 11.0)
+        );
+        let shards = (0..4)
+            .filter(|shard| node.metric("tautline_lines", &format!("shard=\"{shard}\"")) > 0.0);
         assert!(shards.count() > 1, "all lines on one reactor prove nothing");
     }
 }
@@ -87,7 +92,10 @@ fn long_messages_pass_both_ways_over_many_records() {
     let payload = "x".repeat(1_000_000);
     let pushing = std::thread::scope(|scope| {
         let pushing = scope.spawn(|| node.push("tv-1", "", payload.as_bytes()).status);
-        assert!(device.next()["data"] == *payload, "what came is not what was sent");
+        assert!(
+            device.next()["data"] == *payload,
+            "what came is not what was sent"
+        );
         pushing.join().unwrap()
     });
     assert_eq!(pushing, 200);
@@ -100,7 +108,10 @@ fn long_messages_pass_both_ways_over_many_records() {
 fn frames_that_come_with_the_end_of_the_handshake_are_read() {
     let authority = Authority::new();
     let node = authority.setup(&[]).start();
-    let mut stream = secure(connect(node.ready.devices, None), &Arc::new(authority.far()));
+    let mut stream = secure(
+        connect(node.ready.devices, None),
+        &Arc::new(authority.far()),
+    );
     // rustls sends it behind its own Finished, in one piece.
     stream
         .conn
@@ -130,7 +141,10 @@ fn a_handshake_may_come_byte_by_byte() {
     }
     let authority = Authority::new();
     let node = authority.setup(&[]).start();
-    let stream = secure(connect(node.ready.devices, None), &Arc::new(authority.far()));
+    let stream = secure(
+        connect(node.ready.devices, None),
+        &Arc::new(authority.far()),
+    );
     let stream = rustls::StreamOwned::new(stream.conn, Trickle(stream.sock));
     let mut device = Device::over(stream, "/ws?device_id=tv-1", &[]).unwrap();
     device.await_welcome();
@@ -205,12 +219,19 @@ fn what_is_no_tls_or_has_nothing_in_common_is_counted_by_its_cause() {
     http2.alpn_protocols = vec![b"h2".to_vec()];
     let old = authority.far_with(&[&rustls::version::TLS12]);
     let stranger = Authority::new().far();
-    for (far, cause) in [(http2, "protocol"), (old, "incompatible"), (stranger, "alert")] {
+    for (far, cause) in [
+        (http2, "protocol"),
+        (old, "incompatible"),
+        (stranger, "alert"),
+    ] {
         assert!(shake_hands(addr, &Arc::new(far)).is_err(), "{cause}");
         let label = format!("cause=\"{cause}\"");
         node.await_metric("tautline_tls_failures_total", &label, 1.0);
     }
-    for (count, garbage) in [(1.0, &b"\x16\x03\x01\x00\x05hello"[..]), (2.0, &[0x16; 9_000])] {
+    for (count, garbage) in [
+        (1.0, &b"\x16\x03\x01\x00\x05hello"[..]),
+        (2.0, &[0x16; 9_000]),
+    ] {
         let mut http = Http::connect(addr);
         http.send(garbage);
         http.rest();
@@ -231,7 +252,10 @@ fn a_tampered_record_ends_an_open_line() {
     stream.sock.write_all(&[7; 32]).unwrap();
     node.await_metric("tautline_lines", "", 0.0);
     assert_eq!(closed_for(&node, "tls_failed"), 1.0);
-    assert_eq!(node.metric("tautline_tls_failures_total", "cause=\"misbehaved\""), 1.0);
+    assert_eq!(
+        node.metric("tautline_tls_failures_total", "cause=\"misbehaved\""),
+        1.0
+    );
 }
 
 #[test]
@@ -301,7 +325,10 @@ fn a_device_that_does_not_read_is_a_slow_consumer_over_tls_too() {
 #[test]
 fn written_over_tls_means_that_it_was_all_taken() {
     let authority = Authority::new();
-    let limits = ["limits.outbox_bytes_max=8MiB", "limits.outbox_stall_timeout=60s"];
+    let limits = [
+        "limits.outbox_bytes_max=8MiB",
+        "limits.outbox_stall_timeout=60s",
+    ];
     let node = authority.setup(&limits).start();
     let socket = connect(node.ready.devices, Some(4_096));
     let stream = secure(socket, &Arc::new(authority.far()));

@@ -74,9 +74,7 @@ impl ResolvesServerCert for Certificates {
         };
         let usable = || self.0.iter().filter(signs);
         let shown = usable().find(is_for).or_else(|| usable().next());
-        shown
-            .or(self.0.first())
-            .map(|shown| Arc::clone(&shown.key))
+        shown.or(self.0.first()).map(|shown| Arc::clone(&shown.key))
     }
 }
 
@@ -86,10 +84,7 @@ impl Shown {
         pair: &CertificatePair,
         crypto: &CryptoProvider,
     ) -> Result<Self, ConfigError> {
-        let chain = read_chain(
-            &format!("{place}.certificate_file"),
-            &pair.certificate_file,
-        )?;
+        let chain = read_chain(&format!("{place}.certificate_file"), &pair.certificate_file)?;
         let place = format!("{place}.private_key_file");
         let bytes = secret::read(&place, &pair.private_key_file)?;
         let error = |cause: &str| {
@@ -97,8 +92,9 @@ impl Shown {
             ConfigError::new(&place, format!("{file}: {cause}"))
         };
         let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-            error("no private key as PEM")
-                .advise("it begins with -----BEGIN PRIVATE KEY-----, or with EC or RSA before PRIVATE")
+            error("no private key as PEM").advise(
+                "it begins with -----BEGIN PRIVATE KEY-----, or with EC or RSA before PRIVATE",
+            )
         })?;
         let leaf = Leaf::read(&chain[0]).ok_or_else(|| error("its certificate cannot be read"))?;
         let key = CertifiedKey::from_der(chain, key, crypto).map_err(|cause| {
@@ -239,7 +235,10 @@ mod tests {
 
     #[test]
     fn the_configured_name_says_who_brings_a_certificate() {
-        let der = certificate("tv-1", &[dns("tv-2"), uri("spiffe://example.org/device/tv-3")]);
+        let der = certificate(
+            "tv-1",
+            &[dns("tv-2"), uri("spiffe://example.org/device/tv-3")],
+        );
         assert_eq!(bearer(&der, NameKind::CommonName).unwrap(), "tv-1");
         assert_eq!(bearer(&der, NameKind::Dns).unwrap(), "tv-2");
         assert_eq!(bearer(&der, NameKind::Uri).unwrap(), "tv-3");

@@ -116,7 +116,10 @@ fn policy(tls: &Tls, tickets: &TicketKeys) -> Arc<TlsPolicy> {
         devices_tls: tls.clone(),
         ..Config::default()
     };
-    TlsPolicies::load(&config, tickets).unwrap().devices.unwrap()
+    TlsPolicies::load(&config, tickets)
+        .unwrap()
+        .devices
+        .unwrap()
 }
 
 /// Both ends, and what passed between them.
@@ -199,7 +202,11 @@ impl Pair {
             let count = self.near.seal(&bytes[taken..]);
             assert_ne!(count, 0, "nothing can be sealed");
             let records = self.near.outgoing().to_vec();
-            assert_eq!(self.near.take_sent(records.len() - 1), None, "not the last byte");
+            assert_eq!(
+                self.near.take_sent(records.len() - 1),
+                None,
+                "not the last byte"
+            );
             assert_eq!(self.near.take_sent(1), Some(count));
             taken += count;
             self.deliver(&records);
@@ -312,7 +319,10 @@ fn sessions_are_resumed_after_a_reload_but_not_on_another_listener() {
             ..Config::default()
         };
         let policies = TlsPolicies::load(&config, &keys).unwrap();
-        assert!(!resumed(&policies.api.unwrap()).0, "another listener's keys");
+        assert!(
+            !resumed(&policies.api.unwrap()).0,
+            "another listener's keys"
+        );
     }
 }
 
@@ -507,7 +517,11 @@ fn a_goodbye_is_heard_and_said_once() {
     pair.far.send_close_notify();
     pair.settle();
     assert!(pair.near.is_over());
-    assert_eq!(pair.say(b"the answer"), b"the answer", "our side is still open");
+    assert_eq!(
+        pair.say(b"the answer"),
+        b"the answer",
+        "our side is still open"
+    );
     pair.near.say_goodbye();
     let records = pair.near.outgoing().to_vec();
     pair.near.take_sent(records.len());

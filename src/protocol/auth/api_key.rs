@@ -107,11 +107,7 @@ impl ApiKeys {
     ///
     /// # Errors
     /// [`ApiAuthError`]; which of them tells a caller without a key nothing about the keys.
-    pub fn authorize(
-        &self,
-        shown: Shown<'_>,
-        role: ApiRole,
-    ) -> Result<&Arc<str>, ApiAuthError> {
+    pub fn authorize(&self, shown: Shown<'_>, role: ApiRole) -> Result<&Arc<str>, ApiAuthError> {
         if self.keys.is_empty() {
             return Ok(&self.anybody);
         }
@@ -266,7 +262,10 @@ mod tests {
         .unwrap();
         let ask = |header: &str, role| {
             let header = Some(header);
-            let shown = Shown { header, bearer: None };
+            let shown = Shown {
+                header,
+                bearer: None,
+            };
             keys.authorize(shown, role).map(|_name| ())
         };
         assert_eq!(ask(&format!("Bearer {SENDER}"), ApiRole::Send), Ok(()));
@@ -334,7 +333,10 @@ mod tests {
     #[test]
     fn without_keys_nobody_is_asked() {
         let keys = ApiKeys::new(&Api::default()).unwrap();
-        assert_eq!(&**keys.authorize(Shown::default(), ApiRole::Admin).unwrap(), "dev");
+        assert_eq!(
+            &**keys.authorize(Shown::default(), ApiRole::Admin).unwrap(),
+            "dev"
+        );
         let keys = ApiKeys::for_ops(&Ops::default()).unwrap();
         assert!(keys.authorize(Shown::default(), ApiRole::Read).is_ok());
     }

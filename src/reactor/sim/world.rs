@@ -90,6 +90,7 @@ impl World {
             is_draining: AtomicBool::new(false),
             failed_reloads: AtomicU64::new(0),
             pressure: crate::reactor::pressure::PressureGauge::default(),
+            addresses: crate::route::address::Addresses::default(),
         });
         let shards = mailboxes
             .into_iter()
@@ -211,7 +212,11 @@ impl World {
     fn connect(&mut self, device: usize) {
         let shard = self.random.random_range(0..usize::from(SHARDS));
         let wire = Wire::new(self.random.random_range(600..4_000));
-        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(Ipv4Addr::LOCALHOST.into(), None, self.now)));
+        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(
+            Ipv4Addr::LOCALHOST.into(),
+            None,
+            self.now,
+        )));
         self.node.sockets.fetch_add(1, Ordering::Relaxed);
         let opened = self.shards[shard].open(NodeEnd(std::rc::Rc::clone(&wire)), upgrade, self.now);
         assert!(opened.is_some());
