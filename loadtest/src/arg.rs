@@ -7,8 +7,71 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::dialect::{Dialect, Template};
+use crate::name::{ACCOUNT_LINES, Names, TAGGED_LINES_MAX};
+use crate::oracle::mark::BODY_BYTES_MIN;
+use crate::schedule::Spread;
 use crate::swarm::ramp::Pacing;
 use crate::token::{SigningKey, TokenError, Tokens};
+
+/// What every scenario has.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CommonArg {
+    #[command(flatten)]
+    pub(crate) lines: LineArg,
+    #[command(flatten)]
+    pub(crate) canary: CanaryArg,
+    #[command(flatten)]
+    pub(crate) server: ServerArg,
+    #[command(flatten)]
+    pub(crate) record: RecordArg,
+}
+
+/// What is sent, by scenarios that send.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct SendArg {
+    /// Messages per second, open loop, timed from when they were meant to leave; 0 sends on each answer
+    #[arg(long, value_parser = parse_rate, default_value = "0")]
+    pub(crate) rate: f64,
+    /// How arrivals are spread when a rate is given
+    #[arg(long, value_enum, default_value = "poisson")]
+    pub(crate) spread: Spread,
+    /// How long to send and measure
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// How long to send before that
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "1s")]
+    pub(crate) warmup: Duration,
+    /// Bytes of a message's body, at least 24
+    #[arg(long, default_value_t = BODY_BYTES_MIN)]
+    pub(crate) body_bytes: usize,
+    /// Messages the server may refuse, or not know of, before the run has failed
+    #[arg(long, default_value_t = 0)]
+    pub(crate) refusals_max: u64,
+    /// Fixes targets and arrivals
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+/// Lines beside the measured ones, pushed to all the while: what everybody else notices of the load.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Canary")]
+pub(crate) struct CanaryArg {
+    /// Lines to open before the ramp and to push to over HTTP until the end
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(..=i64::from(TAGGED_LINES_MAX)))]
+    #[arg(default_value_t = 0, hide_default_value = true)]
+    pub(crate) canary: u32,
+    /// Pushes to them per second, open loop
+    #[arg(long, value_name = "RATE", value_parser = parse_some_rate, default_value = "500")]
+    pub(crate) canary_rate: f64,
+    /// Where these go; {device} and {account} are filled in
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/v1/devices/{device}/messages"
+    )]
+    pub(crate) canary_path: Template,
+}
 
 /// The server under test.
 #[derive(Clone, Debug, Args)]
@@ -23,6 +86,9 @@ pub(crate) struct ServerArg {
     /// Its sending API, such as http://10.0.0.5:7401
     #[arg(long, value_name = "URL", requires = "target")]
     pub(crate) api: Option<String>,
+    /// Its streams, such as ws://10.0.0.5:7402
+    #[arg(long, value_name = "URL", requires = "target")]
+    pub(crate) peer: Option<String>,
     /// Its process id, for memory and CPU, when it runs on this machine
     #[arg(long, requires = "target")]
     pub(crate) pid: Option<u32>,
@@ -41,6 +107,12 @@ pub(crate) struct LineArg {
     /// Lines to open
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u32).range(1..), default_value_t = 19_000)]
     pub(crate) connections: u32,
+    /// Number of the first line: runs side by side against one server need numbers of their own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000_000), default_value_t = 0)]
+    pub(crate) first_line: u32,
+    /// Lines of one account [default: 4; as many as one sender can use where devices send]
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) account_lines: Option<u32>,
     /// Lines to open per second, open loop; 0 opens as fast as the server answers
     #[arg(long, value_name = "RATE", value_parser = parse_rate, default_value = "0")]
     pub(crate) ramp: f64,
@@ -62,6 +134,9 @@ pub(crate) struct LineArg {
     /// Sign a token for each line and send it as `Authorization`: HS256, RS256, ES256 or EdDSA, and the key
     #[arg(long, value_name = "ALGORITHM:FILE")]
     pub(crate) sign: Option<SigningKey>,
+    /// Whom the tokens let their lines send to: a device or account, `*` at the end; several add up
+    #[arg(long, value_name = "PATTERN", requires = "sign")]
+    pub(crate) may_send_to: Vec<String>,
     /// Header to send with every request
     #[arg(long, value_name = "NAME: VALUE")]
     pub(crate) header: Vec<String>,
@@ -93,17 +168,28 @@ impl LineArg {
         }
     }
 
-    /// How to speak; `push_path` is where messages go.
-    pub(crate) fn dialect(&self, push_path: Template) -> Result<Dialect, TokenError> {
-        let tokens = self.sign.as_ref();
+    /// The names of all lines, of which none is a sender.
+    pub(crate) fn names(&self) -> Names {
+        let account_lines = self.account_lines.unwrap_or(ACCOUNT_LINES);
+        Names::new(self.first_line, self.connections, account_lines)
+    }
+
+    /// How lines of these names speak, `senders` more included; `push_path` is where messages go.
+    pub(crate) fn dialect(
+        &self,
+        names: Names,
+        senders: u32,
+        push_path: Template,
+    ) -> Result<Dialect, TokenError> {
+        let lines = names.lines() + senders;
+        let sign = |key| Tokens::sign(key, &names, lines, &self.may_send_to);
         Ok(Dialect {
             line_path: self.line_path.clone(),
             push_path,
             subprotocol: self.subprotocol.clone(),
-            tokens: tokens
-                .map(|key| Tokens::sign(key, self.connections))
-                .transpose()?,
+            tokens: self.sign.as_ref().map(sign).transpose()?,
             headers: self.header.clone(),
+            names,
         })
     }
 }
@@ -120,6 +206,14 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A rate that is not zero.
+fn parse_some_rate(text: &str) -> Result<f64, String> {
+    match parse_rate(text)? {
+        rate if rate > 0.0 => Ok(rate),
+        _ => Err("nothing would ever be sent".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +226,6 @@ mod tests {
         for bad in ["", "x", "-1", "inf", "5/m"] {
             assert!(parse_rate(bad).is_err(), "{bad}");
         }
+        assert!(parse_some_rate("0").is_err());
     }
 }

@@ -8,15 +8,14 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::name::{LineId, Names};
 use crate::token::Tokens;
-
-/// A line of the swarm, numbered from 0; its device and account names follow from the number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LineId(pub(crate) u32);
 
 /// The requests one kind of server understands.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialect {
+    /// Who the lines are.
+    pub(crate) names: Names,
     /// Path and query of a line's upgrade request.
     pub(crate) line_path: Template,
     /// Path and query of a push.
@@ -37,7 +36,7 @@ impl Dialect {
             format_args!(
                 "GET {} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
-                self.line_path.fill(line),
+                self.line_path.fill(line, &self.names),
             ),
         );
         if let Some(name) = &self.subprotocol {
@@ -56,7 +55,7 @@ impl Dialect {
             out,
             format_args!(
                 "POST {} HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
-                self.push_path.fill(line),
+                self.push_path.fill(line, &self.names),
                 body.len(),
             ),
         );
@@ -127,17 +126,21 @@ impl Template {
     }
 
     /// The path of a line, to be written.
-    pub(crate) fn fill(&self, line: LineId) -> impl fmt::Display {
-        fmt::from_fn(move |f| self.0.iter().try_for_each(|part| part.write(f, line)))
+    pub(crate) fn fill(&self, line: LineId, names: &Names) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            self.0
+                .iter()
+                .try_for_each(|part| part.write(f, line, names))
+        })
     }
 }
 
 impl Part {
-    fn write(&self, f: &mut fmt::Formatter<'_>, line: LineId) -> fmt::Result {
+    fn write(&self, f: &mut fmt::Formatter<'_>, line: LineId, names: &Names) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
-            Self::Device => f.write_str(&device(line)),
-            Self::Account => f.write_str(&account(line)),
+            Self::Device => f.write_str(&names.device(line)),
+            Self::Account => f.write_str(&names.account(line)),
         }
     }
 }
@@ -178,16 +181,6 @@ impl Part {
     }
 }
 
-/// The name of a line's device: 16 bytes, as the memory figures assume.
-pub(crate) fn device(LineId(n): LineId) -> String {
-    format!("dev-{n:012}")
-}
-
-/// The account of a line, 8 bytes; four lines to each.
-pub(crate) fn account(LineId(n): LineId) -> String {
-    format!("u{:07}", (n / 4) % 10_000_000)
-}
-
 /// Formats into memory, which cannot fail.
 fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     let written = out.write_fmt(text);
@@ -197,9 +190,11 @@ fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ACCOUNT_LINES;
 
     fn dialect() -> Dialect {
         Dialect {
+            names: Names::new(0, 100, ACCOUNT_LINES),
             line_path: "/ws?device_id={device}&user_id={account}".parse().unwrap(),
             push_path: "/v1/devices/{device}/messages".parse().unwrap(),
             subprotocol: Some("tautline.v1.raw".to_owned()),

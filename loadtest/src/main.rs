@@ -8,11 +8,14 @@
 )]
 
 mod arg;
+mod baseline;
 mod clock;
 mod descriptor;
 mod dialect;
 mod latency;
+mod line;
 mod machine;
+mod name;
 mod node;
 mod oracle;
 mod report;
@@ -28,11 +31,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arg::RecordArg;
+use crate::arg::{CommonArg, RecordArg};
 use crate::report::Record;
 use crate::scenario::RunError;
+use crate::scenario::d2d::{self, D2dArg};
 use crate::scenario::idle::{self, IdleArg};
 use crate::scenario::push::{self, PushArg};
+use crate::scenario::stream::{self, StreamArg};
 
 /// Load generator for push servers
 #[derive(Debug, Parser)]
@@ -41,6 +46,9 @@ enum Command {
     #[command(mut_arg("ramp", |arg| arg.visible_alias("rate")))]
     Idle(IdleArg),
     Push(PushArg),
+    #[command(mut_arg("rate", |arg| arg.default_value("5000")))]
+    D2d(D2dArg),
+    Stream(StreamArg),
 }
 
 fn main() -> ExitCode {
@@ -58,17 +66,21 @@ fn run(command: &Command) -> Result<Record, RunError> {
     let (record, screen) = match command {
         Command::Idle(arg) => idle::run(arg)?,
         Command::Push(arg) => push::run(arg)?,
+        Command::D2d(arg) => d2d::run(arg)?,
+        Command::Stream(arg) => stream::run(arg)?,
     };
     screen.finish(&record);
-    keep(&record, command.record())?;
+    keep(&record, &command.common().record)?;
     Ok(record)
 }
 
 impl Command {
-    fn record(&self) -> &RecordArg {
+    fn common(&self) -> &CommonArg {
         match self {
-            Self::Idle(arg) => &arg.record,
-            Self::Push(arg) => &arg.record,
+            Self::Idle(arg) => &arg.common,
+            Self::Push(arg) => &arg.common,
+            Self::D2d(arg) => &arg.common,
+            Self::Stream(arg) => &arg.common,
         }
     }
 }

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde_json::json;
 use thiserror::Error;
 
-use crate::dialect::{LineId, account, device};
+use crate::name::{LineId, Names};
 
 /// What signs the tokens: `ALGORITHM:FILE`, such as `ES256:device-key.pem`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +18,12 @@ pub(crate) struct SigningKey {
     file: PathBuf,
 }
 
-/// The tokens of all lines, in their order.
+/// The tokens of all lines, senders included, in their order.
 #[derive(Clone, Debug)]
-pub(crate) struct Tokens(Arc<[Box<str>]>);
+pub(crate) struct Tokens {
+    first: LineId,
+    texts: Arc<[Box<str>]>,
+}
 
 /// A key that cannot be used.
 #[derive(Debug, Error)]
@@ -55,11 +58,16 @@ impl FromStr for SigningKey {
 }
 
 impl Tokens {
-    /// Signs a token for each of the first `lines` lines.
+    /// Signs a token for each of the first `lines` lines, with a list of whom they may send to unless it is empty.
     ///
     /// # Errors
     /// When the key cannot be read or does not sign.
-    pub(crate) fn sign(key: &SigningKey, lines: u32) -> Result<Self, TokenError> {
+    pub(crate) fn sign(
+        key: &SigningKey,
+        names: &Names,
+        lines: u32,
+        may_send_to: &[String],
+    ) -> Result<Self, TokenError> {
         let bytes =
             std::fs::read(&key.file).map_err(|error| TokenError::Read(key.file.clone(), error))?;
         let unusable = |error| TokenError::Key(key.file.clone(), error);
@@ -78,18 +86,25 @@ impl Tokens {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let expires = (now + LIFETIME).as_secs();
+        let first = names.first();
         let token = |n| {
-            let line = LineId(n);
-            let claims = json!({"sub": device(line), "user_id": account(line), "exp": expires});
+            let line = LineId(first.0 + n);
+            let (device, account) = (names.device(line), names.account(line));
+            let mut claims = json!({"sub": device, "user_id": account, "exp": expires});
+            if !may_send_to.is_empty() {
+                claims["may_send_to"] = json!(may_send_to);
+            }
             jsonwebtoken::encode(&header, &claims, &secret).map(String::into_boxed_str)
         };
-        let tokens: Result<_, _> = (0..lines).map(token).collect();
-        tokens.map(Self).map_err(unusable)
+        let texts = (0..lines).map(token).collect::<Result<_, _>>();
+        let texts = texts.map_err(unusable)?;
+        Ok(Self { first, texts })
     }
 
     /// A line's token; none for a line beyond those signed for.
     pub(crate) fn of(&self, LineId(n): LineId) -> Option<&str> {
-        self.0.get(n as usize).map(AsRef::as_ref)
+        let place = n.checked_sub(self.first.0)?;
+        self.texts.get(place as usize).map(AsRef::as_ref)
     }
 }
 
@@ -99,6 +114,7 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ACCOUNT_LINES;
 
     #[test]
     fn each_line_has_a_token_with_its_own_name() {
@@ -106,14 +122,22 @@ mod tests {
         let file = directory.path().join("secret");
         std::fs::write(&file, [7; 32]).unwrap();
         let key: SigningKey = format!("HS256:{}", file.display()).parse().unwrap();
-        let tokens = Tokens::sign(&key, 2).unwrap();
+        let names = Names::new(10, 2, ACCOUNT_LINES);
+        let tokens = Tokens::sign(&key, &names, 2, &["dev-*".to_owned()]).unwrap();
         let claims = |n| {
             let token = tokens.of(LineId(n))?;
             let claims = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(token);
-            Some(claims.unwrap().claims["sub"].clone())
+            Some(claims.unwrap().claims)
         };
-        assert_eq!(claims(1), Some(json!("dev-000000000001")));
-        assert_eq!(claims(2), None);
+        let second = claims(11).unwrap();
+        assert_eq!(second["sub"], json!("dev-000000000011"));
+        assert_eq!(second["may_send_to"], json!(["dev-*"]));
+        assert_eq!((claims(9), claims(12)), (None, None));
+        let plain = Tokens::sign(&key, &names, 1, &[]).unwrap();
+        let plain = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(
+            plain.of(LineId(10)).unwrap(),
+        );
+        assert_eq!(plain.unwrap().claims.get("may_send_to"), None);
     }
 
     #[test]
@@ -123,7 +147,7 @@ mod tests {
         }
         let missing = "ES256:/nowhere/key.pem".parse().unwrap();
         assert!(matches!(
-            Tokens::sign(&missing, 1),
+            Tokens::sign(&missing, &Names::new(0, 1, ACCOUNT_LINES), 1, &[]),
             Err(TokenError::Read(..))
         ));
     }

@@ -7,7 +7,9 @@
 
 mod lying_server;
 
+use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
 
 use lying_server::{Lie, LyingServer};
 use serde_json::Value;
@@ -34,23 +36,29 @@ impl Run {
 
 /// Runs a scenario against a server with this lie; few lines, so that it takes seconds.
 fn run(lie: Lie, scenario: &str, more: &[&str]) -> Run {
-    let server = LyingServer::start(lie).unwrap();
+    run_against(&LyingServer::start(lie).unwrap(), scenario, more)
+}
+
+fn run_against(server: &LyingServer, scenario: &str, more: &[&str]) -> Run {
     let results = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    command.arg(scenario).args(more);
-    command.args(["--target", &format!("ws://{}", server.devices)]);
-    command.arg("--record-dir").arg(results.path());
-    if scenario == "push" {
-        command.args(["--api", &format!("http://{}", server.api)]);
-    }
-    let output = command.output().unwrap();
+    let output = output(server, results.path(), scenario, more);
     Run {
         passed: output.status.success(),
         record: read_record(results.path(), &output),
     }
 }
 
-fn read_record(results: &std::path::Path, output: &Output) -> Value {
+fn output(server: &LyingServer, results: &Path, scenario: &str, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg(scenario).args(more);
+    command.args(["--target", &format!("ws://{}", server.devices)]);
+    command.args(["--api", &format!("http://{}", server.api)]);
+    command.args(["--peer", &format!("ws://{}", server.peer)]);
+    command.arg("--record-dir").arg(results);
+    command.output().unwrap()
+}
+
+fn read_record(results: &Path, output: &Output) -> Value {
     let mut directories = std::fs::read_dir(results).unwrap();
     let directory = directories
         .next()
@@ -60,40 +68,49 @@ fn read_record(results: &std::path::Path, output: &Output) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+const IDLE: [&str; 3] = ["--connections=300", "--ramp=600/s", "--hold=1500ms"];
+
 fn idle(lie: Lie) -> Run {
+    run(lie, "idle", &IDLE)
+}
+
+const SHORT: [&str; 6] = [
+    "--connections=40",
+    "--duration=700ms",
+    "--warmup=100ms",
+    "--ramp=0",
+    "--seed=7",
+    "--body-bytes=30",
+];
+
+fn push(lie: Lie) -> Run {
+    run(lie, "push", &[&SHORT[..], &["--senders=4"]].concat())
+}
+
+fn d2d(lie: Lie) -> Run {
     run(
         lie,
-        "idle",
-        &[
-            "--connections",
-            "300",
-            "--ramp",
-            "600/s",
-            "--hold",
-            "1500ms",
-        ],
+        "d2d",
+        &[&SHORT[..], &["--senders=4", "--rate=400"]].concat(),
     )
 }
 
-fn push(lie: Lie) -> Run {
-    let short = [
-        "--connections",
-        "40",
-        "--senders",
-        "4",
-        "--duration",
-        "700ms",
-        "--warmup",
-        "100ms",
-    ];
-    run(lie, "push", &short)
+fn stream(lie: Lie) -> Run {
+    run(lie, "stream", &[&SHORT[..], &["--streams=2"]].concat())
+}
+
+/// The run fails and says why.
+fn assert_named(run: &Run, lie: Lie, fault: &str) {
+    assert!(!run.passed, "{lie:?} went unnoticed");
+    assert!(run.faults().contains(fault), "{lie:?}: {}", run.faults());
 }
 
 #[test]
 fn honest_lines_open_and_answer_pings() {
-    let run = idle(Lie::None);
+    let server = LyingServer::start(Lie::None).unwrap();
+    let run = run_against(&server, "idle", &IDLE);
     assert!(run.passed, "{}", run.faults());
-    assert_eq!(run.figure("lines.opened"), 300.0);
+    assert_eq!((run.figure("lines.opened"), server.pongs()), (300.0, 300));
     assert_eq!(run.figure("lines.failed") + run.figure("lines.lost"), 0.0);
     let last = run.record["points"]
         .as_array()
@@ -187,25 +204,166 @@ fn an_open_loop_never_exceeds_its_rate() {
     assert!((1.0..=401.0).contains(&run.figure("messages.sent")));
 }
 
+/// What every way to send must notice.
+const LIES: [(Lie, &str); 7] = [
+    (Lie::Drop, "messages lost"),
+    (Lie::Duplicate, "messages duplicate"),
+    (Lie::Reorder, "messages misordered"),
+    (Lie::Misdeliver, "messages misdelivered"),
+    (Lie::Refuse, "messages refused, 0 unknown"),
+    (Lie::RefuseAndDeliver, "messages refused yet delivered"),
+    (Lie::Damage, "messages foreign"),
+];
+
+/// What those with ids must notice besides.
+const REPLY_LIES: [(Lie, &str); 2] = [
+    (Lie::Silence, "messages unanswered"),
+    (Lie::AnswerTwice, "that no sender waits for"),
+];
+
+/// All at once: such runs mostly wait for what does not come.
+fn assert_all_named(scenario: fn(Lie) -> Run, lies: &[(Lie, &str)]) {
+    thread::scope(|scope| {
+        for (lie, fault) in lies {
+            scope.spawn(|| assert_named(&scenario(*lie), *lie, fault));
+        }
+    });
+}
+
 #[test]
-fn every_lie_is_named() {
-    for (lie, name) in [
-        (Lie::Drop, "lost"),
-        (Lie::Duplicate, "duplicate"),
-        (Lie::Reorder, "misordered"),
-        (Lie::Misdeliver, "misdelivered"),
-        (Lie::Refuse, "refused, 0 unknown"),
-        (Lie::RefuseAndDeliver, "refused yet delivered"),
-        (Lie::Damage, "foreign"),
+fn every_lie_about_a_push_is_named() {
+    assert_all_named(push, &LIES);
+}
+
+#[test]
+fn every_lie_to_a_sending_device_is_named() {
+    assert_all_named(d2d, &[&LIES[..], &REPLY_LIES].concat());
+}
+
+#[test]
+fn every_lie_to_a_stream_is_named() {
+    assert_all_named(stream, &[&LIES[..], &REPLY_LIES].concat());
+}
+
+#[test]
+fn devices_reach_every_line_of_their_accounts() {
+    let run = d2d(Lie::None);
+    assert!(run.passed, "{}", run.faults());
+    let sent = run.figure("messages.sent");
+    // At the rate asked for there are 321 arrivals, some of which may not get their turn.
+    assert!((1.0..=450.0).contains(&sent), "{sent}");
+    assert_eq!(run.figure("messages.received"), sent);
+    assert_eq!(run.figure("d2d.status.written"), sent);
+    assert_eq!(run.figure("lines.opened"), 36.0);
+    assert_eq!(run.figure("d2d.reached_lines"), 36.0);
+    assert!(run.figure("d2d.delivery.p99") >= run.figure("d2d.delivery.p50"));
+    assert!(run.figure("d2d.round_trip.max") > 0.0);
+}
+
+#[test]
+fn devices_of_small_accounts_reach_only_these() {
+    let few = ["--senders=4", "--rate=400", "--account-lines=4"];
+    let run = run(Lie::None, "d2d", &[&SHORT[..], &few].concat());
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("d2d.reached_lines"), 16.0);
+}
+
+#[test]
+fn streams_keep_to_the_window_and_take_replies_in_any_order() {
+    let run = stream(Lie::None);
+    assert!(run.passed, "{}", run.faults());
+    let sent = run.figure("messages.sent");
+    // More than one window of each stream: replies do make room.
+    assert!(sent > 16.0, "{sent}");
+    assert_eq!(run.figure("messages.received"), sent);
+    assert_eq!(run.figure("stream.status.written"), sent);
+    assert_eq!(run.figure("stream.reached_lines"), 40.0);
+}
+
+#[test]
+fn streams_at_a_rate_are_an_open_loop() {
+    let rate = ["--streams=2", "--rate=200/s", "--spread=uniform"];
+    let run = run(Lie::None, "stream", &[&SHORT[..], &rate].concat());
+    assert!(run.passed, "{}", run.faults());
+    assert!((1.0..=161.0).contains(&run.figure("messages.sent")));
+}
+
+#[test]
+fn a_bare_loop_stands_beside_the_streams() {
+    let baseline = ["--streams=2", "--baseline"];
+    let run = run(Lie::None, "stream", &[&SHORT[..], &baseline].concat());
+    assert!(run.passed, "{}", run.faults());
+    assert!(run.figure("baseline.cpu_per_message") > 0.0);
+    assert!(run.figure("baseline.rate") > 0.0);
+    // `{"type":"message","data":…}` around 30 bytes, and a header of two.
+    assert_eq!(run.figure("baseline.frame_bytes"), 58.0);
+}
+
+#[test]
+fn streams_that_are_not_taken_are_an_error_with_its_status() {
+    let server = LyingServer::start(Lie::None).unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let elsewhere = [&SHORT[..], &["--stream-path=/nowhere"]].concat();
+    let output = output(&server, results.path(), "stream", &elsewhere);
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("sending connections cannot be opened") && text.contains("HTTP status 404"),
+        "{text}"
+    );
+}
+
+const CANARY: [&str; 4] = [
+    "--connections=60",
+    "--hold=700ms",
+    "--canary=10",
+    "--canary-rate=200",
+];
+
+#[test]
+fn a_canary_sings_through_every_phase() {
+    let run = run(Lie::None, "idle", &CANARY);
+    assert!(run.passed, "{}", run.faults());
+    let sent = run.figure("canary.sent");
+    assert!(sent > 0.0);
+    assert_eq!(run.figure("canary.received"), sent);
+    assert_eq!(run.figure("canary.lost"), 0.0);
+    assert_eq!(run.figure("lines.opened"), 60.0);
+    assert!(run.figure("canary.max") >= run.figure("canary.p99"));
+    assert!(run.figure("canary.hold.p99") >= run.figure("canary.hold.p50"));
+}
+
+#[test]
+fn what_a_canary_misses_fails_the_run() {
+    for (lie, fault) in [
+        (Lie::Drop, "messages lost"),
+        (Lie::Misdeliver, "messages misdelivered"),
+        (Lie::Refuse, "messages refused, 0 unknown"),
     ] {
-        let run = push(lie);
-        assert!(!run.passed, "{lie:?} went unnoticed");
-        assert!(
-            run.faults().contains(&format!("messages {name}")),
-            "{lie:?}: {}",
-            run.faults()
-        );
+        let run = run(lie, "idle", &CANARY);
+        assert!(run.faults().contains("canary: "), "{}", run.faults());
+        assert_named(&run, lie, fault);
     }
+}
+
+#[test]
+fn a_canary_that_is_ill_before_it_begins_is_an_error() {
+    let server = LyingServer::start(Lie::RefuseLine).unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let output = output(&server, results.path(), "idle", &CANARY);
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("1 × HTTP status 503"), "{text}");
+}
+
+#[test]
+fn runs_side_by_side_share_no_line() {
+    let server = LyingServer::start(Lie::None).unwrap();
+    for first in ["--first-line=0", "--first-line=60"] {
+        let run = run_against(&server, "idle", &[&CANARY[..], &[first]].concat());
+        assert!(run.passed, "{}", run.faults());
+    }
+    assert_eq!(server.device_names().len(), 2 * (60 + 10));
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct Ready {
     event: String,
     pub(super) devices: SocketAddr,
     pub(super) api: SocketAddr,
+    #[serde(default)]
+    pub(super) peer: Option<SocketAddr>,
 }
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);

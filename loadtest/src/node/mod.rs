@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) devices: Vec<SocketAddr>,
     /// Where back ends push.
     pub(crate) api: Option<SocketAddr>,
+    /// Where back ends open streams.
+    pub(crate) peer: Option<SocketAddr>,
     /// Its process, when it is known and on this machine.
     pub(crate) pid: Option<u32>,
     child: Option<OwnChild>,
@@ -71,6 +73,7 @@ impl Node {
         Ok(Self {
             devices: vec![ready.devices],
             api: Some(ready.api),
+            peer: ready.peer,
             pid: Some(child.id()),
             child: Some(child),
         })
@@ -80,16 +83,17 @@ impl Node {
     pub(crate) fn attach(
         targets: &[String],
         api: Option<&str>,
+        peer: Option<&str>,
         pid: Option<u32>,
     ) -> Result<Self, NodeError> {
         let devices = targets
             .iter()
             .map(|target| resolve(target))
             .collect::<Result<_, _>>()?;
-        let api = api.map(resolve).transpose()?;
         Ok(Self {
             devices,
-            api,
+            api: api.map(resolve).transpose()?,
+            peer: peer.map(resolve).transpose()?,
             pid,
             child: None,
         })

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::dialect::LineId;
+use crate::name::LineId;
 
 /// What the sender writes into a message and the receiving line reads back, whatever the server wraps around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

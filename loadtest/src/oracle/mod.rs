@@ -18,8 +18,10 @@ pub(crate) enum Answer {
     Accepted,
     /// It refused: the message must not arrive.
     Refused,
-    /// It said it does not know, or said nothing: either is right.
+    /// It said it does not know: either is right.
     Unknown,
+    /// It said nothing, which it must not; the message may arrive or not.
+    None,
 }
 
 /// What became of every message.
@@ -31,8 +33,10 @@ pub(crate) struct Verdict {
     pub(crate) accepted: u64,
     /// Refused by the server.
     pub(crate) refused: u64,
-    /// Neither promised nor refused.
+    /// The server said it does not know.
     pub(crate) unknown: u64,
+    /// Never answered.
+    pub(crate) unanswered: u64,
     /// Arrivals, false ones included.
     pub(crate) received: u64,
     /// Promised and never arrived.
@@ -57,6 +61,7 @@ impl Verdict {
             accepted: ledger.accepted(),
             refused: ledger.count(Answer::Refused),
             unknown: ledger.count(Answer::Unknown),
+            unanswered: ledger.count(Answer::None),
             refused_yet_delivered: ledger.count(Answer::Refused),
             ..Self::default()
         };
@@ -67,12 +72,13 @@ impl Verdict {
     }
 
     /// What must be zero: each count is a message the server cannot account for.
-    pub(crate) fn unaccounted(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn unaccounted(&self) -> [(&'static str, u64); 7] {
         [
             ("lost", self.lost),
             ("duplicate", self.duplicate),
             ("misordered", self.misordered),
             ("misdelivered", self.misdelivered),
+            ("unanswered", self.unanswered),
             ("refused yet delivered", self.refused_yet_delivered),
             ("foreign", self.foreign),
         ]
@@ -88,7 +94,7 @@ impl Verdict {
             match ledger.answer(line, sequence) {
                 Answer::Accepted => self.lost += 1,
                 Answer::Refused => self.refused_yet_delivered -= 1,
-                Answer::Unknown => {}
+                Answer::Unknown | Answer::None => {}
             }
         }
     }
@@ -97,7 +103,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::LineId;
+    use crate::name::LineId;
     use crate::oracle::mark::Mark;
 
     const LINE: LineId = LineId(11);
@@ -112,14 +118,14 @@ mod tests {
 
     /// Sends five messages to one line, lets `deliver` play the server, and judges.
     fn judge(answers: [Answer; 5], deliver: impl FnOnce(&mut Witness)) -> Verdict {
-        let mut ledger = Ledger::new(20);
+        let mut ledger = Ledger::new(LineId(10), 10);
         let mut witness = Witness::new(LineId(10), 10);
         for answer in answers {
             let sequence = ledger.issue(LINE);
             ledger.settle(LINE, sequence, answer);
         }
         deliver(&mut witness);
-        Verdict::reach(&ledger, &[Witness::new(LineId(0), 10), witness])
+        Verdict::reach(&ledger, &[Witness::new(LineId(20), 10), witness])
     }
 
     fn see(witness: &mut Witness, sequences: &[u32]) {
@@ -206,6 +212,21 @@ mod tests {
             faults(judge(answers, |w| see(w, &[0, 1, 4]))),
             [("refused yet delivered", 1)]
         );
+    }
+
+    #[test]
+    fn silence_is_a_fault_and_leaves_open_whether_the_message_arrives() {
+        let answers = [
+            Answer::None,
+            Answer::Accepted,
+            Answer::None,
+            Answer::Accepted,
+            Answer::Accepted,
+        ];
+        for arrived in [&[0, 1, 2, 3, 4][..], &[1, 3, 4]] {
+            let verdict = judge(answers, |w| see(w, arrived));
+            assert_eq!(faults(verdict), [("unanswered", 2)]);
+        }
     }
 
     #[test]

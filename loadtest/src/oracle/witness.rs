@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::dialect::LineId;
+use crate::name::LineId;
 use crate::oracle::ledger::Ledger;
 use crate::oracle::mark::Mark;
 

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::arg::{LineArg, RecordArg, ServerArg};
+use crate::arg::CommonArg;
 use crate::dialect::Template;
+use crate::oracle::Verdict;
+use crate::oracle::ledger::Ledger;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
+use crate::scenario::sending::lies;
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
 
@@ -21,11 +24,7 @@ pub(crate) struct IdleArg {
     #[arg(long, value_parser = humantime::parse_duration, default_value = "20s", conflicts_with = "target")]
     pub(crate) ping_after: Duration,
     #[command(flatten)]
-    pub(crate) lines: LineArg,
-    #[command(flatten)]
-    pub(crate) server: ServerArg,
-    #[command(flatten)]
-    pub(crate) record: RecordArg,
+    pub(crate) common: CommonArg,
 }
 
 /// The server's own default.
@@ -33,19 +32,23 @@ const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 
 /// Runs the scenario.
 pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
-    let mut server = arg.server.clone();
-    server.set.splice(0..0, heartbeat_settings(arg.ping_after));
-    let dialect = arg.lines.dialect(Template::root())?;
-    let (mut stage, before) = Stage::open("idle", &server, &arg.lines, dialect)?;
-    let ramped = stage.ramp(arg.lines.connections)?;
+    let lines = &arg.common.lines;
+    let settings = heartbeat_settings(arg.ping_after);
+    let names = lines.names();
+    let nothing_sent = Ledger::new(names.first(), names.lines());
+    let dialect = lines.dialect(names, 0, Template::root())?;
+    let (mut stage, before) = Stage::open("idle", &arg.common, &settings, dialect)?;
+    let ramped = stage.ramp()?;
     // The first pings fall due one interval after the lines opened; only then is the load steady.
     let settled = stage.hold("settle", arg.ping_after.min(arg.hold / 2))?;
     let held = stage.hold("hold", arg.hold.saturating_sub(settled.at - ramped.at))?;
-    let (mut record, screen, catch) = stage.close(arg.lines.failures_max)?;
+    let (mut record, screen, catch) = stage.close(lines.failures_max)?;
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add([Figure::new("lines.lost", count(held.total.lost), "")]);
     record.add(memory_figures(&before, &held));
     record.add(heartbeat_figures(&settled, &held));
+    let verdict = Verdict::reach(&nothing_sent, &catch.witnesses);
+    record.faults.extend(lies(&verdict));
     record.warnings.extend(ramp_warning(&held.total));
     Ok((record, screen))
 }

@@ -1,8 +1,12 @@
 //! What the scenarios share: a stage with the server, the swarm, the screen and the readings taken between phases.
 
+mod canary;
+pub(crate) mod d2d;
 pub(crate) mod idle;
 pub(crate) mod push;
-mod reading;
+pub(crate) mod reading;
+mod sending;
+pub(crate) mod stream;
 
 use std::io;
 use std::sync::Arc;
@@ -13,13 +17,14 @@ use mio::{Events, Poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-use crate::arg::{LineArg, ServerArg};
+use crate::arg::{CommonArg, LineArg, ServerArg};
 use crate::clock::Clock;
 use crate::descriptor;
 use crate::dialect::Dialect;
 use crate::machine;
 use crate::node::{Node, NodeError, ServerPlan};
 use crate::report::Record;
+use crate::scenario::canary::Canary;
 use crate::scenario::reading::{Reading, count, live_text};
 use crate::screen::Screen;
 use crate::swarm::tally::Total;
@@ -38,6 +43,12 @@ pub(crate) enum RunError {
     /// The lines have no tokens.
     #[error("the lines' tokens cannot be signed")]
     Token(#[from] TokenError),
+    /// A server that is there does not take senders.
+    #[error("the sending connections cannot be opened")]
+    Sender(#[source] io::Error),
+    /// The canary was not well before anything began.
+    #[error("the canary's lines do not open: {0}")]
+    Canary(String),
     /// The command line lacks something.
     #[error("{0}")]
     Usage(&'static str),
@@ -47,6 +58,8 @@ pub(crate) enum RunError {
 pub(crate) struct Stage {
     node: Node,
     swarm: Swarm,
+    lines: u32,
+    canary: Option<Canary>,
     clock: Clock,
     screen: Screen,
     record: Record,
@@ -61,28 +74,35 @@ const TICK: Duration = Duration::from_millis(250);
 const POINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Lines for each reactor of a server we start: below the descriptor limit of most machines, with room for skew.
 const REACTOR_LINES: u32 = 15_000;
+/// The second byte of the loopback addresses that lines connect from.
+const LINE_NET: u8 = 1;
 /// A generator later than this in more than one of a hundred cases tells of itself, not of the server.
 const LATE_SHARE_MAX: f64 = 0.01;
 
 impl Stage {
-    /// Starts the server and the ramp; also returns what was read before the first line.
+    /// Starts the server, the canary and the ramp; also returns what was read before the first line of the ramp.
+    /// `settings` are the scenario's own for a server that is started.
     pub(crate) fn open(
         scenario: &str,
-        server: &ServerArg,
-        lines: &LineArg,
+        arg: &CommonArg,
+        settings: &[String],
         dialect: Dialect,
     ) -> Result<(Self, Reading), RunError> {
         let record = Record::new(scenario);
         let screen = Screen::open();
         let is_interrupted = watch_signals()?;
-        let node = open_node(server, lines, &screen)?;
+        let node = open_node(&arg.server, settings, &arg.lines, &screen)?;
         let clock = Clock::start();
+        let canary = Canary::open(arg, &node, clock)?;
         let before = Reading::take(&node, Total::default(), clock)?;
-        let swarm = Swarm::start(swarm_plan(&node, lines, dialect)?, clock)?;
+        let lines = dialect.names.lines();
+        let swarm = Swarm::start(swarm_plan(&node, &arg.lines, dialect)?, clock)?;
         let pulse = Poll::new()?;
         let stage = Self {
             node,
             swarm,
+            lines,
+            canary,
             clock,
             screen,
             record,
@@ -94,8 +114,8 @@ impl Stage {
     }
 
     /// Waits until every line has opened or failed.
-    pub(crate) fn ramp(&mut self, lines: u32) -> Result<Reading, RunError> {
-        let lines = u64::from(lines);
+    pub(crate) fn ramp(&mut self) -> Result<Reading, RunError> {
+        let lines = u64::from(self.lines);
         self.watch("ramp", lines, |reading| reading.total.settled())
     }
 
@@ -118,6 +138,9 @@ impl Stage {
         mut step: impl FnMut(&Reading) -> u64,
     ) -> Result<Reading, RunError> {
         self.screen.start_phase(phase, steps);
+        if let Some(canary) = &mut self.canary {
+            canary.start_lap(phase, self.clock.now());
+        }
         loop {
             let reading = self.read()?;
             let done = step(&reading);
@@ -154,11 +177,10 @@ impl Stage {
             ));
         }
         self.note_faults();
-        let cut = if self.node.is_own() {
-            Cut::Reset
-        } else {
-            Cut::Close
-        };
+        let cut = cut(&self.node);
+        if let Some(canary) = self.canary {
+            canary.close(cut, &mut self.record)?;
+        }
         let catch = self.swarm.stop(cut)?;
         self.node.stop()?;
         Ok((self.record, self.screen, catch))
@@ -204,9 +226,24 @@ pub(crate) fn ramp_warning(total: &Total) -> Option<String> {
     })
 }
 
-fn open_node(server: &ServerArg, lines: &LineArg, screen: &Screen) -> Result<Node, NodeError> {
+/// A server that lives on is told goodbye.
+fn cut(node: &Node) -> Cut {
+    if node.is_own() {
+        Cut::Reset
+    } else {
+        Cut::Close
+    }
+}
+
+fn open_node(
+    server: &ServerArg,
+    settings: &[String],
+    lines: &LineArg,
+    screen: &Screen,
+) -> Result<Node, NodeError> {
     if !server.target.is_empty() {
-        return Node::attach(&server.target, server.api.as_deref(), server.pid);
+        let (api, peer) = (server.api.as_deref(), server.peer.as_deref());
+        return Node::attach(&server.target, api, peer, server.pid);
     }
     let cores = u32::try_from(machine::cores()).unwrap_or(1);
     let plan = ServerPlan {
@@ -214,7 +251,7 @@ fn open_node(server: &ServerArg, lines: &LineArg, screen: &Screen) -> Result<Nod
         reactors: server
             .reactors
             .unwrap_or_else(|| lines.connections.div_ceil(REACTOR_LINES).max(cores)),
-        settings: server.set.clone(),
+        settings: [settings, &server.set].concat(),
     };
     Node::start(&plan, |text| screen.say(text))
 }
@@ -222,12 +259,12 @@ fn open_node(server: &ServerArg, lines: &LineArg, screen: &Screen) -> Result<Nod
 fn swarm_plan(node: &Node, lines: &LineArg, dialect: Dialect) -> io::Result<SwarmPlan> {
     let thread_lines_max = descriptor::lines_per_thread()?;
     let sources = if lines.source.is_empty() && node.is_loopback() {
-        loopback_sources(lines.connections)
+        loopback_sources(LINE_NET, &dialect.names)
     } else {
         lines.source.clone()
     };
     Ok(SwarmPlan {
-        lines: lines.connections,
+        lanes: u32::try_from(machine::cores()).unwrap_or(1),
         thread_lines_max,
         targets: node.devices.clone(),
         sources,

@@ -1,13 +1,12 @@
 //! The sending thread: its connections, its timer, its loop.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::time::{TimeSpec, TimeValLike as _};
@@ -17,28 +16,41 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::clock::{Clock, nanoseconds};
 use crate::descriptor;
-use crate::dialect::LineId;
+use crate::name::Row;
 use crate::oracle::mark::Mark;
 use crate::sample;
 use crate::schedule::Schedule;
+use crate::sender::book::Book;
 use crate::sender::connection::{Connection, Pending};
-use crate::sender::{Book, SenderPlan};
+use crate::sender::http::HttpConnection;
+use crate::sender::record::RecordConnection;
+use crate::sender::{Medium, SenderPlan, Span};
 
 /// The state of the thread; made on it and never moved off it.
 pub(super) struct SenderThread {
     plan: SenderPlan,
     clock: Clock,
     start: Duration,
+    record_from: Duration,
+    until: Duration,
     is_stopped: Arc<AtomicBool>,
     poll: Poll,
     timer: TimerFd,
     schedule: Option<Schedule>,
-    connections: Vec<Connection>,
+    lanes: Vec<Lane>,
     turn: usize,
     random: SmallRng,
-    host: String,
     body: Vec<u8>,
     book: Book,
+}
+
+/// A connection with what it is to send.
+struct Lane {
+    connection: Box<dyn Connection>,
+    /// Lines it sends to.
+    row: Row,
+    /// Intended times of messages that wait for room in the window.
+    backlog: VecDeque<Duration>,
 }
 
 const TIMER: Token = Token(usize::MAX);
@@ -60,35 +72,35 @@ impl SenderThread {
         let timer_fd = timer.as_fd().as_raw_fd();
         poll.registry()
             .register(&mut SourceFd(&timer_fd), TIMER, Interest::READABLE)?;
-        let connections = (0..plan.connections as usize)
-            .map(|index| connect(&poll, plan.api, index))
-            .collect::<io::Result<_>>()?;
         Ok(Self {
-            start: clock.now(),
+            start: Duration::ZERO,
+            record_from: Duration::ZERO,
+            until: Duration::ZERO,
             schedule: plan
                 .rate
                 .map(|rate| Schedule::new(plan.spread, rate, plan.seed)),
             random: SmallRng::seed_from_u64(plan.seed),
-            book: Book::new(plan.lines),
+            book: Book::new(&plan.dialect.names),
             turn: 0,
-            host: plan.api.to_string(),
             body: Vec::new(),
+            lanes: open_lanes(&plan, &poll)?,
             plan,
             clock,
             is_stopped,
             poll,
             timer,
-            connections,
         })
     }
 
     /// Sends until the time is over or it is told to stop, then waits for the answers under way.
-    pub(super) fn run(mut self) -> io::Result<Book> {
+    pub(super) fn run(mut self, span: Span) -> io::Result<Book> {
         let cpu = sample::thread_cpu()?;
+        self.start = self.clock.now();
+        (self.record_from, self.until) = (span.record_from, span.until);
         let mut events = Events::with_capacity(EVENTS_PER_ITERATION_MAX);
         while self.is_sending() {
             self.take_arrivals();
-            (0..self.connections.len()).for_each(|index| self.send_on(index));
+            (0..self.lanes.len()).for_each(|index| self.send_on(index));
             self.poll_once(&mut events, true)?;
         }
         let spent = sample::thread_cpu()?.saturating_sub(cpu);
@@ -98,9 +110,9 @@ impl SenderThread {
     }
 
     fn is_sending(&self) -> bool {
-        self.clock.now() < self.plan.until
+        self.clock.now() < self.until
             && !self.is_stopped.load(Ordering::Relaxed)
-            && !self.connections.iter().all(Connection::is_ended)
+            && !self.lanes.iter().all(|lane| lane.connection.is_ended())
     }
 
     /// Gives each due arrival to the next connection.
@@ -111,9 +123,9 @@ impl SenderThread {
         };
         while let Some(at) = schedule.take_due(now - self.start) {
             let intended = self.start + at;
-            self.connections[self.turn].backlog.push_back(intended);
-            self.turn = (self.turn + 1) % self.connections.len();
-            if intended >= self.plan.record_from {
+            self.lanes[self.turn].backlog.push_back(intended);
+            self.turn = (self.turn + 1) % self.lanes.len();
+            if intended >= self.record_from {
                 self.book.lateness.record(now - intended);
             }
         }
@@ -121,26 +133,28 @@ impl SenderThread {
 
     /// Fills the window of a connection and sends it all at once.
     fn send_on(&mut self, index: usize) {
-        while !self.connections[index].is_ended()
-            && self.connections[index].pending.len() < self.plan.pipeline as usize
+        let mut outcome = Ok(());
+        while outcome.is_ok()
+            && self.lanes[index].connection.has_room()
             && let Some(intended) = self.next_push(index)
         {
-            self.push(index, intended);
+            outcome = self.push(index, intended);
         }
-        if let Err(error) = self.connections[index].flush() {
+        if let Err(error) = outcome.and_then(|()| self.lanes[index].connection.flush()) {
             self.bury(index, &error);
         }
     }
 
     fn next_push(&mut self, index: usize) -> Option<Duration> {
         match self.schedule {
-            Some(_) => self.connections[index].backlog.pop_front(),
+            Some(_) => self.lanes[index].backlog.pop_front(),
             None => Some(self.clock.now()),
         }
     }
 
-    fn push(&mut self, index: usize, intended: Duration) {
-        let line = self.random_line(index);
+    fn push(&mut self, index: usize, intended: Duration) -> io::Result<()> {
+        let lane = &mut self.lanes[index];
+        let line = lane.row.line(self.random.random_range(0..lane.row.count));
         let sequence = self.book.ledger.issue(line);
         let mark = Mark {
             line,
@@ -148,22 +162,12 @@ impl SenderThread {
             intended_ns: nanoseconds(intended),
         };
         mark.write_body(&mut self.body, self.plan.body_bytes);
-        let connection = &mut self.connections[index];
-        self.plan
-            .dialect
-            .write_push(connection.out(), &self.host, line, &self.body);
-        connection.pending.push_back(Pending {
+        let pending = Pending {
             line,
             sequence,
             intended,
-        });
-    }
-
-    /// One of the lines whose number leaves the connection's index as the rest.
-    fn random_line(&mut self, index: usize) -> LineId {
-        let (first, step) = (u32::try_from(index).unwrap_or(0), self.plan.connections);
-        let choices = (self.plan.lines - first).div_ceil(step);
-        LineId(first + step * self.random.random_range(0..choices))
+        };
+        lane.connection.push(pending, &self.body)
     }
 
     fn poll_once(&mut self, events: &mut Events, is_sending: bool) -> io::Result<()> {
@@ -204,11 +208,14 @@ impl SenderThread {
 
     fn handle_ready(&mut self, index: usize, is_ending: bool) {
         let book = &mut self.book;
-        let (clock, record_from) = (self.clock, self.plan.record_from);
-        let connection = &mut self.connections[index];
-        let filled = connection.fill(is_ending, |pending, status| {
-            book.settle(pending, status);
-            if pending.intended >= record_from {
+        let (clock, record_from) = (self.clock, self.record_from);
+        let connection = &mut self.lanes[index].connection;
+        if connection.is_ended() {
+            return;
+        }
+        let filled = connection.fill(is_ending, &mut |reply| {
+            let settled = book.settle(reply);
+            if let Some(pending) = settled.filter(|pending| pending.intended >= record_from) {
                 book.round_trip.record(clock.now() - pending.intended);
             }
         });
@@ -217,34 +224,43 @@ impl SenderThread {
         }
     }
 
-    /// Waits for the answers under way; what is then still open stays unknown.
+    /// Waits for the answers under way; what is then still open was never answered.
     fn collect_answers(&mut self, events: &mut Events) -> io::Result<()> {
         let deadline = self.clock.now() + self.plan.answer_timeout;
-        while self.clock.now() < deadline && self.connections.iter().any(|c| !c.pending.is_empty())
+        while self.clock.now() < deadline
+            && self.lanes.iter().any(|lane| !lane.connection.is_idle())
         {
             self.poll_once(events, false)?;
         }
-        for connection in &mut self.connections {
-            self.book.unsent += connection.backlog.len() as u64;
-            self.book.give_up(connection);
+        for lane in &mut self.lanes {
+            self.book.unsent += lane.backlog.len() as u64;
+            self.book.give_up(lane.connection.abandon());
         }
         Ok(())
     }
 
     fn bury(&mut self, index: usize, error: &io::Error) {
-        let connection = &mut self.connections[index];
         self.book.broken.push(error.to_string());
-        self.book.give_up(connection);
+        self.book.give_up(self.lanes[index].connection.abandon());
     }
 }
 
-fn connect(poll: &Poll, api: SocketAddr, index: usize) -> io::Result<Connection> {
-    let mut stream = TcpStream::connect(api)?;
-    stream.set_nodelay(true)?;
-    poll.registry().register(
-        &mut stream,
-        Token(index),
-        Interest::READABLE | Interest::WRITABLE,
-    )?;
-    Ok(Connection::new(stream))
+fn open_lanes(plan: &SenderPlan, poll: &Poll) -> io::Result<Vec<Lane>> {
+    let open = |(index, row): (u32, &Row)| {
+        let mut connection: Box<dyn Connection> = match &plan.medium {
+            Medium::Http { api, pipeline } => Box::new(HttpConnection::open(
+                *api,
+                plan.dialect.clone(),
+                *pipeline as usize,
+            )?),
+            Medium::Record(records) => Box::new(RecordConnection::open(records.clone(), index)?),
+        };
+        connection.register(poll.registry(), Token(index as usize))?;
+        Ok(Lane {
+            connection,
+            row: *row,
+            backlog: VecDeque::new(),
+        })
+    };
+    (0..).zip(&plan.rows).map(open).collect()
 }

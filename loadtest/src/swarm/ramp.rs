@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::dialect::LineId;
+use crate::name::LineId;
 
 /// How fast lines are opened.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,8 +31,8 @@ pub(crate) struct Share {
     pub(crate) lanes: u32,
 }
 
-/// Cuts `lines` into shares of at most `share_max`, even ones, in waves of `lanes`.
-pub(crate) fn shares(lines: u32, share_max: u32, lanes: u32) -> Vec<Share> {
+/// Cuts `lines` lines from `first` on into shares of at most `share_max`, even ones, in waves of `lanes`.
+pub(crate) fn shares(first: LineId, lines: u32, share_max: u32, lanes: u32) -> Vec<Share> {
     let threads = lines.div_ceil(share_max).max(lanes.min(lines)).max(1);
     let starts: Vec<u32> = (0..=threads)
         .map(|t| {
@@ -42,7 +42,7 @@ pub(crate) fn shares(lines: u32, share_max: u32, lanes: u32) -> Vec<Share> {
     let share = |thread: u32| {
         let wave = thread / lanes * lanes;
         Share {
-            first: LineId(starts[thread as usize]),
+            first: LineId(first.0 + starts[thread as usize]),
             count: starts[thread as usize + 1] - starts[thread as usize],
             wave_start: starts[wave as usize],
             lane: thread - wave,
@@ -148,7 +148,7 @@ mod tests {
             (19_000, 18_500, 2),
             (7, 2, 3),
         ] {
-            let shares = shares(lines, share_max, lanes);
+            let shares = shares(LineId(0), lines, share_max, lanes);
             let mut next = 0;
             for share in &shares {
                 assert_eq!(share.first.0, next);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn together_the_threads_keep_the_rate() {
-        let mut times: Vec<Duration> = shares(1000, 300, 2)
+        let mut times: Vec<Duration> = shares(LineId(0), 1000, 300, 2)
             .into_iter()
             .flat_map(|share| opened(&mut Ramp::new(share, Pacing::Rate(1000.0)), 10 * SECOND))
             .map(|(_, at)| at)
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn at_a_rate_nothing_starts_early() {
-        let mut ramp = Ramp::new(shares(100, 100, 1)[0], Pacing::Rate(10.0));
+        let mut ramp = Ramp::new(shares(LineId(0), 100, 100, 1)[0], Pacing::Rate(10.0));
         assert_eq!(opened(&mut ramp, SECOND).len(), 11);
         assert_eq!(ramp.step(0, 0, SECOND), Step::Wait(SECOND / 10));
         assert_eq!(opened(&mut ramp, 60 * SECOND).len(), 89);
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn without_a_rate_the_number_under_way_is_bounded_and_waves_follow_each_other() {
-        let shares = shares(40, 10, 2);
+        let shares = shares(LineId(0), 40, 10, 2);
         let mut later = Ramp::new(shares[2], Pacing::InFlight(8));
         assert_eq!(later.step(0, 19, SECOND), Step::Wait(TURN_POLL));
         assert_eq!(later.step(3, 20, SECOND), Step::Open(LineId(20), SECOND));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::swarm::line::Failure;
+use crate::line::Failure;
 
 /// The counts of one thread. All are plain counters: nothing else is published with them.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ pub(super) struct Tally {
     late: AtomicU64,
     pings: AtomicU64,
     messages: AtomicU64,
+    message_bytes: AtomicU64,
     failures: Mutex<BTreeMap<Failure, u64>>,
 }
 
@@ -39,6 +40,8 @@ pub(crate) struct Total {
     pub(crate) pings: u64,
     /// Marked messages received.
     pub(crate) messages: u64,
+    /// Their bytes, with what the server wrapped around them and without frame headers.
+    pub(crate) message_bytes: u64,
 }
 
 impl Tally {
@@ -55,8 +58,9 @@ impl Tally {
         add(&self.pings, 1);
     }
 
-    pub(super) fn count_message(&self) {
+    pub(super) fn count_message(&self, bytes: usize) {
         add(&self.messages, 1);
+        add(&self.message_bytes, bytes as u64);
     }
 
     /// Counts a line that never opened.
@@ -101,6 +105,7 @@ impl AddAssign<&Tally> for Total {
         self.late += read(&tally.late);
         self.pings += read(&tally.pings);
         self.messages += read(&tally.messages);
+        self.message_bytes += read(&tally.message_bytes);
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -16,13 +15,13 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::clock::{Clock, nanoseconds};
 use crate::descriptor;
-use crate::dialect::LineId;
+use crate::line::{Failure, Found, OpenLine, Upgrade};
+use crate::name::LineId;
 use crate::oracle::mark::Mark;
 use crate::oracle::witness::Witness;
-use crate::swarm::line::{Failure, Found, Line, OpenLine, Upgrade};
 use crate::swarm::ramp::{Ramp, Share, Step};
 use crate::swarm::tally::Tally;
-use crate::swarm::{Catch, Cut, Order, SOURCE_LINES, SwarmPlan, sum};
+use crate::swarm::{Catch, Cut, Order, SwarmPlan, source, sum};
 
 /// The state of a thread; made on it and never moved off it.
 pub(super) struct SwarmThread {
@@ -45,6 +44,19 @@ pub(super) struct SwarmThread {
     witness: Witness,
 }
 
+/// Where a line is in its life.
+#[derive(Debug)]
+enum Line {
+    /// Not started.
+    Unborn,
+    /// Under way to 101.
+    Upgrading(Box<Upgrade>),
+    /// On the line.
+    Open(Box<OpenLine>),
+    /// Failed or lost.
+    Down,
+}
+
 /// How long a thread with nothing to do waits before it looks at its order again.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Lines opened between two looks at the open ones: pings are answered while the ramp is late.
@@ -64,7 +76,7 @@ impl SwarmThread {
         tallies: Arc<[Tally]>,
         (clock, ramp_start): (Clock, Duration),
     ) -> io::Result<Self> {
-        descriptor::separate(plan.lines > plan.thread_lines_max)?;
+        descriptor::separate(plan.dialect.names.lines() > plan.thread_lines_max)?;
         Ok(Self {
             index,
             share,
@@ -177,13 +189,10 @@ impl SwarmThread {
             Type::STREAM.nonblocking(),
             None,
         )?;
-        let sources = &self.plan.sources;
-        if !sources.is_empty() {
-            let turn = (id.0 / SOURCE_LINES) as usize % sources.len();
-            let source = SocketAddr::new(sources[turn], 0);
+        if let Some(source) = source(&self.plan.sources, &self.plan.dialect.names, id) {
             // The port is chosen at connect, so that it is only taken for this pair of addresses.
             setsockopt(&socket, IpBindAddressNoPort, &true)?;
-            socket.bind(&source.into())?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         match socket.connect(&target.into()) {
             Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => {
@@ -247,10 +256,10 @@ impl SwarmThread {
             return;
         };
         self.witness.see(id, mark);
-        self.tally().count_message();
-        if mark.intended_ns >= self.order.record_from_ns.load(Ordering::Relaxed) {
+        self.tally().count_message(message.len());
+        if let Some(lap) = self.order.lap(mark.intended_ns) {
             let late_ns = nanoseconds(self.clock.now()).saturating_sub(mark.intended_ns);
-            self.catch.delivery.record(Duration::from_nanos(late_ns));
+            self.catch.record(lap, Duration::from_nanos(late_ns));
         }
     }
 

@@ -1,6 +1,9 @@
-//! A small push server that lies on request: WebSocket lines through tungstenite, pushes through plain HTTP.
+//! A small push server that lies on request: WebSocket lines through tungstenite, pushes through plain HTTP, records
+//! from lines and on streams.
 //!
 //! It exists so that the generator and its oracle are tested without the server they were written for.
+
+mod record;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,7 +13,7 @@ use std::thread;
 
 use parking_lot::Mutex;
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
 /// What the server does wrong, to every tenth line or message.
@@ -36,6 +39,10 @@ pub(crate) enum Lie {
     RefuseAndDeliver,
     /// Delivers a message with a changed byte.
     Damage,
+    /// Delivers a message and does not answer, where answers have ids.
+    Silence,
+    /// Answers a message twice, where answers have ids.
+    AnswerTwice,
 }
 
 /// The running server; it ends with the test's process.
@@ -44,13 +51,23 @@ pub(crate) struct LyingServer {
     pub(crate) devices: SocketAddr,
     /// Where messages are posted.
     pub(crate) api: SocketAddr,
+    /// Where streams are opened.
+    pub(crate) peer: SocketAddr,
+    state: Arc<Mutex<State>>,
 }
 
-type Lines = BTreeMap<String, WebSocket<TcpStream>>;
+const PING: &str = "taut";
+
+/// The writing end of a line, and whose it is.
+struct Line {
+    socket: WebSocket<TcpStream>,
+    account: String,
+}
 
 struct State {
     lie: Lie,
-    lines: Lines,
+    lines: BTreeMap<String, Line>,
+    pongs: u64,
     opened: u32,
     posted: u32,
     held: Option<(String, String)>,
@@ -61,24 +78,35 @@ impl LyingServer {
     pub(crate) fn start(lie: Lie) -> io::Result<Self> {
         let devices = TcpListener::bind("127.0.0.1:0")?;
         let api = TcpListener::bind("127.0.0.1:0")?;
-        let server = Self {
-            devices: devices.local_addr()?,
-            api: api.local_addr()?,
-        };
+        let peer = TcpListener::bind("127.0.0.1:0")?;
         let state = State {
             lie,
-            lines: Lines::new(),
+            lines: BTreeMap::new(),
+            pongs: 0,
             opened: 0,
             posted: 0,
             held: None,
         };
         let state = Arc::new(Mutex::new(state));
+        let server = Self {
+            devices: devices.local_addr()?,
+            api: api.local_addr()?,
+            peer: peer.local_addr()?,
+            state: state.clone(),
+        };
         let lines_state = state.clone();
         thread::spawn(move || {
             devices
                 .incoming()
                 .flatten()
                 .for_each(|s| welcome(&lines_state, s))
+        });
+        let streams_state = state.clone();
+        thread::spawn(move || {
+            for stream in peer.incoming().flatten() {
+                let state = streams_state.clone();
+                thread::spawn(move || record::serve_stream(&state, stream));
+            }
         });
         thread::spawn(move || {
             for stream in api.incoming().flatten() {
@@ -88,15 +116,27 @@ impl LyingServer {
         });
         Ok(server)
     }
+
+    /// Pings that lines have answered.
+    pub(crate) fn pongs(&self) -> u64 {
+        self.state.lock().pongs
+    }
+
+    /// The names of all devices that ever had a line.
+    pub(crate) fn device_names(&self) -> Vec<String> {
+        self.state.lock().lines.keys().cloned().collect()
+    }
 }
 
-/// Upgrades a line and keeps it only once it has answered a ping.
-fn welcome(state: &Mutex<State>, stream: TcpStream) {
+/// Upgrades a line, pings it once, and serves it.
+fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
     let lie = state.lock().next_line_lie();
-    let mut device = String::new();
+    let (mut device, mut account) = (String::new(), String::new());
+    let writing = stream.try_clone().unwrap();
     #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
     let callback = |request: &Request, response: Response| {
-        device = device_id(request.uri().query().unwrap_or_default());
+        let query = request.uri().query().unwrap_or_default();
+        (device, account) = (parameter(query, "device_id"), parameter(query, "user_id"));
         if lie == Lie::RefuseLine {
             Err(refusal())
         } else {
@@ -107,8 +147,7 @@ fn welcome(state: &Mutex<State>, stream: TcpStream) {
         return;
     };
     socket.send(Message::text(r#"{"type":"welcome"}"#)).unwrap();
-    socket.send(Message::Ping("taut".into())).unwrap();
-    assert_eq!(socket.read().unwrap(), Message::Pong("taut".into()));
+    socket.send(Message::Ping(PING.into())).unwrap();
     if lie == Lie::CloseLine {
         let frame = CloseFrame {
             code: 4000.into(),
@@ -116,7 +155,13 @@ fn welcome(state: &Mutex<State>, stream: TcpStream) {
         };
         socket.close(Some(frame)).unwrap();
     }
-    state.lock().lines.insert(device, socket);
+    let line = Line {
+        socket: WebSocket::from_raw_socket(writing, Role::Server, None),
+        account,
+    };
+    state.lock().lines.insert(device.clone(), line);
+    let state = state.clone();
+    thread::spawn(move || record::serve_line(&state, socket, &device));
 }
 
 /// Serves one keep-alive connection to its end.
@@ -170,8 +215,16 @@ impl State {
     }
 
     fn handle_push(&mut self, device: String, body: &str) -> u16 {
-        match self.next_push_lie() {
-            Lie::None | Lie::RefuseLine | Lie::CloseLine => self.deliver(&device, body),
+        let lie = self.next_push_lie();
+        self.obey(lie, device, body)
+    }
+
+    /// Does with a message what the lie says; the status to answer with.
+    fn obey(&mut self, lie: Lie, device: String, body: &str) -> u16 {
+        match lie {
+            Lie::None | Lie::RefuseLine | Lie::CloseLine | Lie::Silence | Lie::AnswerTwice => {
+                self.deliver(&device, body)
+            }
             Lie::Drop => {}
             Lie::Duplicate => {
                 self.deliver(&device, body);
@@ -200,18 +253,24 @@ impl State {
 
     fn deliver(&mut self, device: &str, body: &str) {
         let message = Message::text(format!(r#"{{"type":"message","data":{body}}}"#));
-        self.lines.get_mut(device).unwrap().send(message).unwrap();
+        self.send_to(device, message);
         if let Some((_, late)) = self.held.take_if(|(held, _)| held == device) {
             self.deliver(device, &late);
         }
     }
+
+    /// A device that has hung up gets nothing.
+    fn send_to(&mut self, device: &str, message: Message) {
+        if let Some(line) = self.lines.get_mut(device) {
+            drop(line.socket.send(message));
+        }
+    }
 }
 
-fn device_id(query: &str) -> String {
-    let value = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("device_id="));
-    value.unwrap_or_default().to_owned()
+fn parameter(query: &str, name: &str) -> String {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.find(|(key, _)| *key == name);
+    value.map(|(_, value)| value.to_owned()).unwrap_or_default()
 }
 
 fn refusal() -> ErrorResponse {

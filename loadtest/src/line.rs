@@ -13,19 +13,6 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Error, Message};
 
-/// Where a line is in its life.
-#[derive(Debug)]
-pub(super) enum Line {
-    /// Not started.
-    Unborn,
-    /// Under way to 101.
-    Upgrading(Box<Upgrade>),
-    /// On the line.
-    Open(Box<OpenLine>),
-    /// Failed or lost.
-    Down,
-}
-
 /// Why a line failed or was lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Failure {
@@ -45,7 +32,7 @@ pub(crate) enum Failure {
 
 /// A connection on its way to 101.
 #[derive(Debug)]
-pub(super) struct Upgrade {
+pub(crate) struct Upgrade {
     stream: TcpStream,
     intended: Duration,
     request: Vec<u8>,
@@ -56,7 +43,7 @@ pub(super) struct Upgrade {
 
 /// An open line.
 #[derive(Debug)]
-pub(super) struct OpenLine {
+pub(crate) struct OpenLine {
     stream: Tap,
     context: WebSocketContext,
 }
@@ -71,7 +58,7 @@ struct Tap {
 
 /// What one visit to an open line found.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A ping, already answered.
     Ping,
     /// A message.
@@ -88,7 +75,7 @@ const HEADERS_MAX: usize = 64;
 
 impl Upgrade {
     /// An upgrade over a connecting stream. `write_request` appends the request for the key it is given.
-    pub(super) fn new(
+    pub(crate) fn new(
         stream: TcpStream,
         write_request: impl FnOnce(&mut Vec<u8>, &str),
         intended: Duration,
@@ -108,17 +95,17 @@ impl Upgrade {
     }
 
     /// When the line was meant to start.
-    pub(super) fn intended(&self) -> Duration {
+    pub(crate) fn intended(&self) -> Duration {
         self.intended
     }
 
     /// The socket, to register it.
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
     /// Sends what the socket takes of the request; whether all of it is out.
-    pub(super) fn flush(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn flush(&mut self) -> Result<bool, Failure> {
         while self.sent < self.request.len() {
             match self.stream.write(&self.request[self.sent..]) {
                 Ok(count) => self.sent += count,
@@ -130,7 +117,7 @@ impl Upgrade {
     }
 
     /// Reads the answer; the bytes that followed the head once it is complete.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Vec<u8>>, Failure> {
         loop {
             match self.stream.read(scratch) {
                 Ok(0) => return Err(Failure::Upgrade("hung up before answering")),
@@ -147,10 +134,20 @@ impl Upgrade {
     }
 
     /// Turns into an open line that starts with the bytes that came with the answer.
-    pub(super) fn into_open(self, tail: Vec<u8>) -> OpenLine {
+    pub(crate) fn into_open(self, tail: Vec<u8>) -> OpenLine {
+        self.into_sending(tail, READ_BUFFER_BYTES, 0)
+    }
+
+    /// The same for a line with larger buffers.
+    pub(crate) fn into_sending(
+        self,
+        tail: Vec<u8>,
+        read_bytes: usize,
+        write_bytes: usize,
+    ) -> OpenLine {
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(0);
+            .read_buffer_size(read_bytes)
+            .write_buffer_size(write_bytes);
         OpenLine {
             stream: Tap {
                 stream: self.stream,
@@ -200,13 +197,13 @@ impl Upgrade {
 
 impl OpenLine {
     /// Starts a visit. `is_ending` tells that the server will send no more.
-    pub(super) fn wake(&mut self, is_ending: bool) {
+    pub(crate) fn wake(&mut self, is_ending: bool) {
         self.stream.is_drained = false;
         self.stream.is_ending = is_ending;
     }
 
     /// Reads the next thing on the line; pings are answered on the way.
-    pub(super) fn read(&mut self) -> Result<Found, Failure> {
+    pub(crate) fn read(&mut self) -> Result<Found, Failure> {
         match self.context.read(&mut self.stream) {
             Ok(Message::Ping(_)) => Ok(Found::Ping),
             Ok(Message::Text(text)) => Ok(Found::Message(text.into())),
@@ -224,16 +221,40 @@ impl OpenLine {
         }
     }
 
+    /// Takes in a text; what the socket does not take waits for the next [`flush`](Self::flush).
+    pub(crate) fn write(&mut self, text: String) -> Result<(), Failure> {
+        Self::sent(self.context.write(&mut self.stream, Message::text(text)))
+    }
+
+    /// Sends what the socket takes.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        Self::sent(self.context.flush(&mut self.stream))
+    }
+
+    fn sent(result: Result<(), Error>) -> Result<(), Failure> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(Error::Io(error)) if is_not_yet(&error) => Ok(()),
+            Err(Error::Io(error)) => Err(Failure::socket(&error)),
+            Err(error) => Err(Failure::Protocol(error.to_string())),
+        }
+    }
+
     /// Says goodbye with 1000 and does not wait for the answer.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         // The socket is dropped next, so whether the frame still fits matters to nobody.
         drop(self.context.close(&mut self.stream, None));
         self.answer_close();
     }
 
     /// The socket, to cut it.
-    pub(super) fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream.stream
+    }
+
+    /// The socket, to register it.
+    pub(crate) fn source(&mut self) -> &mut TcpStream {
+        &mut self.stream.stream
     }
 
     fn answer_close(&mut self) {
@@ -264,7 +285,7 @@ impl Write for Tap {
 
 impl Failure {
     /// A socket's error, without what differs from line to line.
-    pub(super) fn socket(error: &io::Error) -> Self {
+    pub(crate) fn socket(error: &io::Error) -> Self {
         Self::Socket(error.kind().to_string())
     }
 }

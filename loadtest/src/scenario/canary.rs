@@ -1,0 +1,170 @@
+//! Lines beside the measured ones that are pushed to all the while: what everybody else notices of the load.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::arg::CommonArg;
+use crate::clock::Clock;
+use crate::descriptor;
+use crate::dialect::Dialect;
+use crate::name::Names;
+use crate::node::Node;
+use crate::oracle::Verdict;
+use crate::report::{Figure, Record};
+use crate::scenario::RunError;
+use crate::scenario::reading::count;
+use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
+use crate::schedule::Spread;
+use crate::sender::{Medium, Sender, SenderPlan, Span};
+use crate::swarm::ramp::Pacing;
+use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
+
+/// A canary in its cage: lines of its own, a sender of its own.
+#[derive(Debug)]
+pub(super) struct Canary {
+    swarm: Swarm,
+    sender: Sender,
+    clock: Clock,
+    rate: f64,
+    laps: Vec<&'static str>,
+}
+
+/// Connections that push to the canary.
+const CONNECTIONS_MAX: u32 = 4;
+/// Pushes without an answer on each; what has to wait for room counts as late all the same.
+const PIPELINE_MAX: u32 = 16;
+/// Lines of the canary that open at once: it is not the storm.
+const IN_FLIGHT_MAX: u32 = 64;
+/// Far enough from the addresses of the measured lines.
+const CANARY_NET: u8 = 64;
+const POLL: Duration = Duration::from_millis(5);
+
+impl Canary {
+    /// Opens it and starts pushing; `None` if none is asked for.
+    pub(super) fn open(
+        arg: &CommonArg,
+        node: &Node,
+        clock: Clock,
+    ) -> Result<Option<Self>, RunError> {
+        if arg.canary.canary == 0 {
+            return Ok(None);
+        }
+        let api = node.api;
+        let api = api.ok_or(RunError::Usage("a canary of a --target needs --api"))?;
+        let names = Names::tagged(rand::random(), arg.canary.canary);
+        let rows = names.rows(CONNECTIONS_MAX.min(arg.canary.canary));
+        let dialect = arg
+            .lines
+            .dialect(names, 0, arg.canary.canary_path.clone())?;
+        let swarm = open_lines(arg, node, dialect.clone(), clock)?;
+        let plan = SenderPlan {
+            dialect: Arc::new(dialect),
+            medium: Medium::Http {
+                api,
+                pipeline: PIPELINE_MAX,
+            },
+            rows,
+            rate: Some(arg.canary.canary_rate),
+            spread: Spread::Poisson,
+            body_bytes: 0,
+            answer_timeout: ANSWER_TIMEOUT,
+            seed: rand::random(),
+        };
+        let sender = Sender::open(plan, clock).map_err(RunError::Sender)?;
+        sender.start(Span {
+            record_from: clock.now(),
+            until: Duration::MAX,
+        })?;
+        Ok(Some(Self {
+            swarm,
+            sender,
+            clock,
+            rate: arg.canary.canary_rate,
+            laps: Vec::new(),
+        }))
+    }
+
+    /// Keeps latencies from now on apart from earlier ones.
+    pub(super) fn start_lap(&mut self, phase: &'static str, now: Duration) {
+        self.laps.push(phase);
+        self.swarm.start_lap(now);
+    }
+
+    /// Stops pushing and says how it went: what the canary missed is a fault of the run.
+    pub(super) fn close(self, cut: Cut, record: &mut Record) -> io::Result<()> {
+        let total = self.swarm.total();
+        let book = self.sender.stop()?;
+        let deadline = self.clock.now() + ARRIVAL_TIMEOUT;
+        let accepted = book.ledger.accepted();
+        while self.swarm.total().messages < accepted && self.clock.now() < deadline {
+            thread::park_timeout(POLL);
+        }
+        let catch = self.swarm.stop(cut)?;
+        let verdict = Verdict::reach(&book.ledger, &catch.witnesses);
+        record.add(lap_figures(&self.laps, &catch));
+        record.add(book.lateness.figures("canary.lateness"));
+        record.add([Figure::new("canary.lines_lost", count(total.lost), "")]);
+        record.add(verdict_figures("canary", &verdict));
+        let as_canary = |text: String| format!("canary: {text}");
+        let faults = sending::faults(&verdict, &book, 0);
+        let warnings = sending::warnings(&book);
+        record.faults.extend(faults.into_iter().map(as_canary));
+        record.warnings.extend(warnings.into_iter().map(as_canary));
+        record.warnings.push(format!(
+            "the server's figures include {} pushes a second to the canary",
+            self.rate
+        ));
+        if total.lost > 0 {
+            let text = format!("canary: {} lines were lost", total.lost);
+            record.faults.push(text);
+        }
+        Ok(())
+    }
+}
+
+/// The latencies of all phases together, then of each.
+fn lap_figures(laps: &[&str], catch: &Catch) -> Vec<Figure> {
+    let each = laps.iter().zip(&catch.laps);
+    let each = each
+        .flat_map(|(lap, latency)| latency.figures(&format!("canary.{}", lap.replace('-', "_"))));
+    let all = catch.delivery().figures("canary").into_iter();
+    all.chain(each).collect()
+}
+
+fn open_lines(
+    arg: &CommonArg,
+    node: &Node,
+    dialect: Dialect,
+    clock: Clock,
+) -> Result<Swarm, RunError> {
+    let lines = u64::from(dialect.names.lines());
+    let sources = if arg.lines.source.is_empty() && node.is_loopback() {
+        loopback_sources(CANARY_NET, &dialect.names)
+    } else {
+        arg.lines.source.clone()
+    };
+    let plan = SwarmPlan {
+        lanes: 1,
+        thread_lines_max: descriptor::lines_per_thread()?,
+        targets: node.devices.clone(),
+        sources,
+        dialect,
+        pacing: Pacing::InFlight(IN_FLIGHT_MAX),
+        open_timeout: arg.lines.open_timeout,
+    };
+    let swarm = Swarm::start(plan, clock)?;
+    while swarm.total().settled() < lines && !swarm.is_broken() {
+        thread::park_timeout(POLL);
+    }
+    if swarm.total().opened == lines {
+        return Ok(swarm);
+    }
+    let failures = swarm.failures();
+    let failures: Vec<_> = failures
+        .iter()
+        .map(|(kind, n)| format!("{n} × {kind}"))
+        .collect();
+    Err(RunError::Canary(failures.join("; ")))
+}
