@@ -21,6 +21,8 @@ pub(crate) struct CommonArg {
     #[command(flatten)]
     pub(crate) canary: CanaryArg,
     #[command(flatten)]
+    pub(crate) tls: TlsArg,
+    #[command(flatten)]
     pub(crate) server: ServerArg,
     #[command(flatten)]
     pub(crate) record: RecordArg,
@@ -73,6 +75,21 @@ pub(crate) struct CanaryArg {
     pub(crate) canary_path: Template,
 }
 
+/// TLS on lines.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct TlsArg {
+    /// Have a started server speak TLS to lines, with a certificate of the moment (ECDSA P-256)
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) tls: bool,
+    /// Of all handshakes, how many resume an earlier one: 0 to 1. The first lines have nothing to resume
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0")]
+    pub(crate) tls_resume: f64,
+    /// Certificates, as PEM, of whom to believe in a wss:// target [default: believe every one]
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(crate) tls_ca: Option<PathBuf>,
+}
+
 /// The server under test.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Server")]
@@ -80,7 +97,7 @@ pub(crate) struct ServerArg {
     /// Start this program instead of building tautline
     #[arg(long, value_name = "PATH", conflicts_with = "target")]
     pub(crate) server: Option<PathBuf>,
-    /// Use a running server, such as ws://10.0.0.5:7400; several take turns
+    /// Use a running server, such as ws://10.0.0.5:7400 or wss://push.example.com; several take turns
     #[arg(long, value_name = "URL")]
     pub(crate) target: Vec<String>,
     /// Its sending API, such as http://10.0.0.5:7401
@@ -206,6 +223,13 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("a share is a number from 0 to 1".to_owned()),
+    }
+}
+
 /// A rate that is not zero.
 fn parse_some_rate(text: &str) -> Result<f64, String> {
     match parse_rate(text)? {
@@ -227,5 +251,13 @@ mod tests {
             assert!(parse_rate(bad).is_err(), "{bad}");
         }
         assert!(parse_some_rate("0").is_err());
+    }
+
+    #[test]
+    fn shares_are_parts_of_one() {
+        assert_eq!(parse_share("0.25"), Ok(0.25));
+        for bad in ["", "-0.1", "1.1", "NaN"] {
+            assert!(parse_share(bad).is_err(), "{bad}");
+        }
     }
 }

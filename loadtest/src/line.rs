@@ -13,6 +13,8 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Error, Message};
 
+use crate::transport::Transport;
+
 /// Why a line failed or was lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Failure {
@@ -33,7 +35,7 @@ pub(crate) enum Failure {
 /// A connection on its way to 101.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
-    stream: TcpStream,
+    stream: Transport,
     intended: Duration,
     request: Vec<u8>,
     sent: usize,
@@ -44,16 +46,8 @@ pub(crate) struct Upgrade {
 /// An open line.
 #[derive(Debug)]
 pub(crate) struct OpenLine {
-    stream: Tap,
+    stream: Transport,
     context: WebSocketContext,
-}
-
-/// A stream that remembers a short read: the socket is empty then, and asking it again would cost a system call.
-#[derive(Debug)]
-struct Tap {
-    stream: TcpStream,
-    is_drained: bool,
-    is_ending: bool,
 }
 
 /// What one visit to an open line found.
@@ -76,7 +70,7 @@ const HEADERS_MAX: usize = 64;
 impl Upgrade {
     /// An upgrade over a connecting stream. `write_request` appends the request for the key it is given.
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Transport,
         write_request: impl FnOnce(&mut Vec<u8>, &str),
         intended: Duration,
     ) -> Self {
@@ -100,8 +94,13 @@ impl Upgrade {
     }
 
     /// The socket, to register it.
-    pub(crate) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    pub(crate) fn source(&mut self) -> &mut TcpStream {
+        self.stream.source()
+    }
+
+    /// Whether an earlier TLS session was resumed, once the answer is there.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.stream.is_resumed()
     }
 
     /// Sends what the socket takes of the request; whether all of it is out.
@@ -149,11 +148,7 @@ impl Upgrade {
             .read_buffer_size(read_bytes)
             .write_buffer_size(write_bytes);
         OpenLine {
-            stream: Tap {
-                stream: self.stream,
-                is_drained: false,
-                is_ending: false,
-            },
+            stream: self.stream,
             context: WebSocketContext::from_partially_read(tail, Role::Client, Some(config)),
         }
     }
@@ -196,10 +191,9 @@ impl Upgrade {
 }
 
 impl OpenLine {
-    /// Starts a visit. `is_ending` tells that the server will send no more.
+    /// Starts a visit. `is_ending` tells that a short read does not prove the socket empty.
     pub(crate) fn wake(&mut self, is_ending: bool) {
-        self.stream.is_drained = false;
-        self.stream.is_ending = is_ending;
+        self.stream.wake(is_ending);
     }
 
     /// Reads the next thing on the line; pings are answered on the way.
@@ -249,12 +243,12 @@ impl OpenLine {
 
     /// The socket, to cut it.
     pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream.stream
+        self.stream.stream()
     }
 
     /// The socket, to register it.
     pub(crate) fn source(&mut self) -> &mut TcpStream {
-        &mut self.stream.stream
+        self.stream.source()
     }
 
     fn answer_close(&mut self) {
@@ -262,31 +256,11 @@ impl OpenLine {
     }
 }
 
-impl Read for Tap {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.is_drained {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = self.stream.read(buf)?;
-        self.is_drained = count < buf.len() && !self.is_ending;
-        Ok(count)
-    }
-}
-
-impl Write for Tap {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Failure {
-    /// A socket's error, without what differs from line to line.
+    /// A socket's error, without what differs from line to line, or what TLS has to say.
     pub(crate) fn socket(error: &io::Error) -> Self {
-        Self::Socket(error.kind().to_string())
+        let told = error.get_ref().map(ToString::to_string);
+        Self::Socket(told.unwrap_or_else(|| error.kind().to_string()))
     }
 }
 

@@ -25,7 +25,9 @@ mod schedule;
 mod screen;
 mod sender;
 mod swarm;
+mod tls;
 mod token;
+mod transport;
 
 use std::process::ExitCode;
 

@@ -6,6 +6,7 @@
 )]
 
 mod lying_server;
+mod tls_front;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,6 +14,7 @@ use std::thread;
 
 use lying_server::{Lie, LyingServer};
 use serde_json::Value;
+use tls_front::TlsFront;
 
 /// A finished run: whether it passed, and its record.
 struct Run {
@@ -49,9 +51,21 @@ fn run_against(server: &LyingServer, scenario: &str, more: &[&str]) -> Run {
 }
 
 fn output(server: &LyingServer, results: &Path, scenario: &str, more: &[&str]) -> Output {
+    let target = format!("ws://{}", server.devices);
+    output_at(&target, server, results, scenario, more)
+}
+
+/// The same by another way to the server's lines.
+fn output_at(
+    target: &str,
+    server: &LyingServer,
+    results: &Path,
+    scenario: &str,
+    more: &[&str],
+) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command.arg(scenario).args(more);
-    command.args(["--target", &format!("ws://{}", server.devices)]);
+    command.args(["--target", target]);
     command.args(["--api", &format!("http://{}", server.api)]);
     command.args(["--peer", &format!("ws://{}", server.peer)]);
     command.arg("--record-dir").arg(results);
@@ -364,6 +378,114 @@ fn runs_side_by_side_share_no_line() {
         assert!(run.passed, "{}", run.faults());
     }
     assert_eq!(server.device_names().len(), 2 * (60 + 10));
+}
+
+/// Runs against an honest server behind TLS, whose certificate is the one to believe.
+fn run_tls(scenario: &str, more: &[&str]) -> Run {
+    let server = LyingServer::start(Lie::None).unwrap();
+    let front = TlsFront::start(server.devices).unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), &front.certificate_pem).unwrap();
+    let ca = format!("--tls-ca={}", ca.path().display());
+    let target = format!("wss://{}", front.address);
+    let all = [more, &[ca.as_str()]].concat();
+    let output = output_at(&target, &server, results.path(), scenario, &all);
+    Run {
+        passed: output.status.success(),
+        record: read_record(results.path(), &output),
+    }
+}
+
+#[test]
+fn lines_speak_tls_and_resume_their_share() {
+    let lines = ["--connections=60", "--ramp=200/s", "--hold=500ms"];
+    let run = run_tls("idle", &[&lines[..], &["--tls-resume=0.5"]].concat());
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("lines.opened"), 60.0);
+    let resumed = run.figure("tls.resumed");
+    assert!((1.0..=30.0).contains(&resumed), "{resumed}");
+    let run = run_tls("idle", &lines);
+    assert_eq!(run.figure("tls.resumed"), 0.0);
+}
+
+#[test]
+fn messages_and_a_canary_pass_through_tls() {
+    let some = [
+        "--senders=4",
+        "--rate=200",
+        "--canary=5",
+        "--canary-rate=100",
+    ];
+    let run = run_tls("d2d", &[&SHORT[..], &some].concat());
+    assert!(run.passed, "{}", run.faults());
+    let sent = run.figure("messages.sent");
+    assert!(sent > 0.0);
+    assert_eq!(run.figure("messages.received"), sent);
+    assert!(run.figure("canary.received") > 0.0);
+}
+
+#[test]
+fn a_certificate_of_somebody_else_opens_no_line() {
+    let server = LyingServer::start(Lie::None).unwrap();
+    let fronts = [(); 2].map(|()| TlsFront::start(server.devices).unwrap());
+    let results = tempfile::tempdir().unwrap();
+    let ca = results.path().join("ca.pem");
+    std::fs::write(&ca, &fronts[1].certificate_pem).unwrap();
+    let records = results.path().join("records");
+    let target = format!("wss://{}", fronts[0].address);
+    let ca = format!("--tls-ca={}", ca.display());
+    let few = ["--connections=5", "--hold=0s", ca.as_str()];
+    let output = output_at(&target, &server, &records, "idle", &few);
+    assert!(!output.status.success());
+    let record = read_record(&records, &output);
+    let faults = record["faults"].to_string();
+    assert!(
+        faults.contains("5 lines failed") && faults.contains("certificate"),
+        "{faults}"
+    );
+}
+
+/// Runs against a server it starts itself: a script that notes how it was started and names the lying server's addresses.
+fn run_own(scenario: &str, more: &[&str]) -> (Run, String) {
+    let server = LyingServer::start(Lie::None).unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let (notes, records) = (results.path().join("notes"), results.path().join("records"));
+    let ready = serde_json::json!({
+        "event": "ready",
+        "devices": server.devices.to_string(),
+        "api": server.api.to_string(),
+        "peer": server.peer.to_string(),
+    });
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/own_server.sh");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg(scenario).args(more).args(["--server", script]);
+    command.arg("--record-dir").arg(&records);
+    command.env("NOTES", &notes).env("READY", ready.to_string());
+    let output = command.output().unwrap();
+    let run = Run {
+        passed: output.status.success(),
+        record: read_record(&records, &output),
+    };
+    (run, std::fs::read_to_string(notes).unwrap())
+}
+
+#[test]
+fn a_started_server_is_asked_for_streams_and_says_where() {
+    let (run, notes) = run_own("stream", &[&SHORT[..], &["--streams=2"]].concat());
+    assert!(run.passed, "{}", run.faults());
+    assert!(notes.contains("listen.peer=127.0.0.1:0"), "{notes}");
+    assert!(!notes.contains("devices_tls"), "{notes}");
+    assert!(run.figure("server.cpu_per_message") >= 0.0);
+}
+
+#[test]
+fn a_started_server_is_given_a_certificate() {
+    let (run, notes) = run_own("idle", &["--connections=3", "--hold=0s", "--tls"]);
+    assert!(notes.contains("devices_tls.certificate_file=/"), "{notes}");
+    assert!(notes.contains("devices_tls.private_key_file=/"), "{notes}");
+    // This one speaks no TLS, whatever it is given.
+    assert!(!run.passed && run.figure("lines.failed") == 3.0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The server under test: built and started here, or somebody else's.
 
 mod build;
+mod certificate;
 mod child;
 
 use std::io;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::node::build::build;
+use crate::node::certificate::Certificate;
 use crate::node::child::OwnChild;
 
 /// A server to be started.
@@ -20,6 +22,8 @@ pub(crate) struct ServerPlan {
     pub(crate) program: Option<PathBuf>,
     /// Its reactors.
     pub(crate) reactors: u32,
+    /// Whether it speaks TLS to devices.
+    pub(crate) is_tls: bool,
     /// More settings, `section.key=value`.
     pub(crate) settings: Vec<String>,
 }
@@ -33,9 +37,12 @@ pub(crate) struct Node {
     pub(crate) api: Option<SocketAddr>,
     /// Where back ends open streams.
     pub(crate) peer: Option<SocketAddr>,
+    /// Its names, for each of `devices`, if it speaks TLS there.
+    pub(crate) tls_names: Option<Vec<String>>,
     /// Its process, when it is known and on this machine.
     pub(crate) pid: Option<u32>,
     child: Option<OwnChild>,
+    certificate: Option<Certificate>,
 }
 
 /// Why there is no server.
@@ -54,8 +61,11 @@ pub(crate) enum NodeError {
     #[error("the server ended, or did not get ready within {0:?}; it said:\n{1}")]
     NotReady(Duration, String),
     /// A target that is no address.
-    #[error("`{0}` is no ws://host:port or http://host:port")]
-    Address(String),
+    #[error("`{0}` is no {1}://host:port")]
+    Address(String, String),
+    /// Lines take turns among the targets, and all must cost the same.
+    #[error("some targets are ws:// and some are wss://")]
+    Mixed,
     /// A file or pipe failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -69,13 +79,16 @@ impl Node {
             None => build(&progress)?,
         };
         progress("starting the server");
-        let (child, ready) = OwnChild::start(&program, &server_args(plan))?;
+        let certificate = plan.is_tls.then(Certificate::make).transpose()?;
+        let (child, ready) = OwnChild::start(&program, &server_args(plan, certificate.as_ref()))?;
         Ok(Self {
             devices: vec![ready.devices],
             api: Some(ready.api),
             peer: ready.peer,
+            tls_names: plan.is_tls.then(|| vec![certificate::NAME.to_owned()]),
             pid: Some(child.id()),
             child: Some(child),
+            certificate,
         })
     }
 
@@ -88,20 +101,33 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let devices = targets
             .iter()
-            .map(|target| resolve(target))
-            .collect::<Result<_, _>>()?;
+            .map(|target| Target::resolve(target, &DEVICES))
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_tls = devices.iter().any(|target| target.is_tls);
+        if is_tls && !devices.iter().all(|target| target.is_tls) {
+            return Err(NodeError::Mixed);
+        }
+        let names = || devices.iter().map(|target| target.host.clone()).collect();
+        let resolve = |url, schemes| Target::resolve(url, schemes).map(|target| target.address);
         Ok(Self {
-            devices,
-            api: api.map(resolve).transpose()?,
-            peer: peer.map(resolve).transpose()?,
+            tls_names: is_tls.then(names),
+            devices: devices.iter().map(|target| target.address).collect(),
+            api: api.map(|url| resolve(url, &API)).transpose()?,
+            peer: peer.map(|url| resolve(url, &PEER)).transpose()?,
             pid,
             child: None,
+            certificate: None,
         })
     }
 
     /// Whether it was started here.
     pub(crate) fn is_own(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// The certificate made for it.
+    pub(crate) fn certificate_file(&self) -> Option<PathBuf> {
+        self.certificate.as_ref().map(Certificate::file)
     }
 
     /// Whether everything stays on this machine.
@@ -120,51 +146,100 @@ impl Node {
     }
 }
 
-fn server_args(plan: &ServerPlan) -> Vec<String> {
+fn server_args(plan: &ServerPlan, certificate: Option<&Certificate>) -> Vec<String> {
     let fixed = [
         "listen.devices=127.0.0.1:0".to_owned(),
         "listen.api=127.0.0.1:0".to_owned(),
         "listen.ops=127.0.0.1:0".to_owned(),
         format!("reactor.threads={}", plan.reactors),
     ];
-    let settings = fixed.iter().chain(&plan.settings);
-    let settings = settings.flat_map(|setting| ["--set".to_owned(), setting.clone()]);
+    let tls = certificate.into_iter().flat_map(Certificate::settings);
+    let settings = fixed.into_iter().chain(tls);
+    let settings = settings.chain(plan.settings.iter().cloned());
+    let settings = settings.flat_map(|setting| ["--set".to_owned(), setting]);
     ["serve".to_owned(), "--json".to_owned()]
         .into_iter()
         .chain(settings)
         .collect()
 }
 
-/// The address of `ws://host:port/…`, `http://host:port` or `host:port`.
-fn resolve(target: &str) -> Result<SocketAddr, NodeError> {
-    let authority = target.split_once("://").map_or(target, |(_, rest)| rest);
-    let authority = authority.split('/').next().unwrap_or(authority);
-    let found = authority
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addrs| addrs.next());
-    found.ok_or_else(|| NodeError::Address(target.to_owned()))
+/// Where a URL leads.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    address: SocketAddr,
+    /// Its name, for a certificate.
+    host: String,
+    is_tls: bool,
 }
+
+impl Target {
+    /// Reads `scheme://host:port/…` or `host:port`. `schemes` are the plain one and, where there is one, that with TLS.
+    fn resolve(url: &str, schemes: &[&str]) -> Result<Self, NodeError> {
+        let bad = || NodeError::Address(url.to_owned(), schemes.join(":// or "));
+        let (scheme, rest) = url.split_once("://").unwrap_or((schemes[0], url));
+        let is_tls = schemes.iter().position(|known| *known == scheme);
+        let is_tls = is_tls.ok_or_else(bad)? > 0;
+        let authority = rest.split('/').next().unwrap_or(rest);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| bad())?)
+            }
+            Some(_) | None if is_tls && !authority.is_empty() => (authority, 443),
+            Some(_) | None => return Err(bad()),
+        };
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let found = (bare, port).to_socket_addrs().ok();
+        let address = found.and_then(|mut addresses| addresses.next());
+        Ok(Self {
+            address: address.ok_or_else(bad)?,
+            host: host.to_owned(),
+            is_tls,
+        })
+    }
+}
+
+const DEVICES: [&str; 2] = ["ws", "wss"];
+const API: [&str; 1] = ["http"];
+const PEER: [&str; 1] = ["ws"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn address(url: &str, schemes: &[&str]) -> Option<(String, String, bool)> {
+        let target = Target::resolve(url, schemes).ok()?;
+        Some((target.address.to_string(), target.host, target.is_tls))
+    }
+
     #[test]
     fn targets_are_urls_or_addresses() {
-        for good in [
-            "ws://127.0.0.1:7400",
-            "http://127.0.0.1:7400/x",
-            "127.0.0.1:7400",
+        let plain = || Some(("127.0.0.1:7400".to_owned(), "127.0.0.1".to_owned(), false));
+        assert_eq!(address("ws://127.0.0.1:7400", &DEVICES), plain());
+        assert_eq!(address("http://127.0.0.1:7400/x", &API), plain());
+        assert_eq!(address("127.0.0.1:7400", &PEER), plain());
+        for bad in [
+            "",
+            "ws://",
+            "127.0.0.1",
+            "127.0.0.1:http",
+            "wss://",
+            "ws://:1",
         ] {
-            assert_eq!(
-                resolve(good).unwrap(),
-                "127.0.0.1:7400".parse().unwrap(),
-                "{good}"
-            );
+            assert_eq!(address(bad, &DEVICES), None, "{bad}");
         }
-        for bad in ["", "ws://", "127.0.0.1", "127.0.0.1:http"] {
-            assert!(resolve(bad).is_err(), "{bad}");
-        }
+    }
+
+    #[test]
+    fn only_lines_speak_tls() {
+        let secure = |port: u16| {
+            let address = format!("127.0.0.1:{port}");
+            Some((address, "127.0.0.1".to_owned(), true))
+        };
+        assert_eq!(address("wss://127.0.0.1:7400/ws", &DEVICES), secure(7400));
+        assert_eq!(address("wss://127.0.0.1", &DEVICES), secure(443));
+        assert_eq!(address("wss://127.0.0.1:7402", &PEER), None);
+        assert_eq!(address("https://127.0.0.1:7401", &API), None);
+        let v6 = address("wss://[::1]", &DEVICES).map(|(address, ..)| address);
+        assert_eq!(v6.as_deref(), Some("[::1]:443"));
     }
 }

@@ -20,6 +20,7 @@ use crate::schedule::Spread;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
 use crate::swarm::ramp::Pacing;
 use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
+use crate::tls::TlsPlan;
 
 /// A canary in its cage: lines of its own, a sender of its own.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Canary {
     pub(super) fn open(
         arg: &CommonArg,
         node: &Node,
+        tls: Option<Arc<TlsPlan>>,
         clock: Clock,
     ) -> Result<Option<Self>, RunError> {
         if arg.canary.canary == 0 {
@@ -58,7 +60,7 @@ impl Canary {
         let dialect = arg
             .lines
             .dialect(names, 0, arg.canary.canary_path.clone())?;
-        let swarm = open_lines(arg, node, dialect.clone(), clock)?;
+        let swarm = open_lines(arg, node, tls, dialect.clone(), clock)?;
         let plan = SenderPlan {
             dialect: Arc::new(dialect),
             medium: Medium::Http {
@@ -136,6 +138,7 @@ fn lap_figures(laps: &[&str], catch: &Catch) -> Vec<Figure> {
 fn open_lines(
     arg: &CommonArg,
     node: &Node,
+    tls: Option<Arc<TlsPlan>>,
     dialect: Dialect,
     clock: Clock,
 ) -> Result<Swarm, RunError> {
@@ -150,6 +153,7 @@ fn open_lines(
         thread_lines_max: descriptor::lines_per_thread()?,
         targets: node.devices.clone(),
         sources,
+        tls,
         dialect,
         pacing: Pacing::InFlight(IN_FLIGHT_MAX),
         open_timeout: arg.lines.open_timeout,

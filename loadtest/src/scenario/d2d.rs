@@ -43,6 +43,7 @@ pub(crate) fn run(arg: &D2dArg) -> Result<(Record, Screen), RunError> {
     let (mut stage, before) = Stage::open("d2d", &arg.common, &[], dialect.clone())?;
     let medium = Medium::Record(Arc::new(RecordPlan {
         targets: stage.node.devices.clone(),
+        tls: stage.tls.clone(),
         upgrade: dialect.clone(),
         form: Form::Device,
         window_max: arg.window,

@@ -17,18 +17,19 @@ use mio::{Events, Poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-use crate::arg::{CommonArg, LineArg, ServerArg};
+use crate::arg::{CommonArg, LineArg, TlsArg};
 use crate::clock::Clock;
 use crate::descriptor;
 use crate::dialect::Dialect;
 use crate::machine;
 use crate::node::{Node, NodeError, ServerPlan};
-use crate::report::Record;
+use crate::report::{Figure, Record};
 use crate::scenario::canary::Canary;
 use crate::scenario::reading::{Reading, count, live_text};
 use crate::screen::Screen;
 use crate::swarm::tally::Total;
 use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
+use crate::tls::{TlsError, TlsPlan};
 use crate::token::TokenError;
 
 /// Why a run has no result at all.
@@ -43,6 +44,9 @@ pub(crate) enum RunError {
     /// The lines have no tokens.
     #[error("the lines' tokens cannot be signed")]
     Token(#[from] TokenError),
+    /// The lines cannot speak TLS.
+    #[error("the lines' TLS cannot be set up")]
+    Tls(#[from] TlsError),
     /// A server that is there does not take senders.
     #[error("the sending connections cannot be opened")]
     Sender(#[source] io::Error),
@@ -58,6 +62,7 @@ pub(crate) enum RunError {
 pub(crate) struct Stage {
     node: Node,
     swarm: Swarm,
+    tls: Option<Arc<TlsPlan>>,
     lines: u32,
     canary: Option<Canary>,
     clock: Clock,
@@ -91,16 +96,19 @@ impl Stage {
         let record = Record::new(scenario);
         let screen = Screen::open();
         let is_interrupted = watch_signals()?;
-        let node = open_node(&arg.server, settings, &arg.lines, &screen)?;
+        let node = open_node(arg, settings, &screen)?;
         let clock = Clock::start();
-        let canary = Canary::open(arg, &node, clock)?;
+        let tls = tls_plan(&node, &arg.tls)?;
+        let canary = Canary::open(arg, &node, tls.clone(), clock)?;
         let before = Reading::take(&node, Total::default(), clock)?;
         let lines = dialect.names.lines();
-        let swarm = Swarm::start(swarm_plan(&node, &arg.lines, dialect)?, clock)?;
+        let plan = swarm_plan(&node, &arg.lines, tls.clone(), dialect)?;
+        let swarm = Swarm::start(plan, clock)?;
         let pulse = Poll::new()?;
         let stage = Self {
             node,
             swarm,
+            tls,
             lines,
             canary,
             clock,
@@ -181,6 +189,10 @@ impl Stage {
         if let Some(canary) = self.canary {
             canary.close(cut, &mut self.record)?;
         }
+        if self.tls.is_some() {
+            let resumed = Figure::new("tls.resumed", count(total.resumed), "");
+            self.record.add([resumed]);
+        }
         let catch = self.swarm.stop(cut)?;
         self.node.stop()?;
         Ok((self.record, self.screen, catch))
@@ -235,12 +247,8 @@ fn cut(node: &Node) -> Cut {
     }
 }
 
-fn open_node(
-    server: &ServerArg,
-    settings: &[String],
-    lines: &LineArg,
-    screen: &Screen,
-) -> Result<Node, NodeError> {
+fn open_node(arg: &CommonArg, settings: &[String], screen: &Screen) -> Result<Node, NodeError> {
+    let (server, lines) = (&arg.server, &arg.lines);
     if !server.target.is_empty() {
         let (api, peer) = (server.api.as_deref(), server.peer.as_deref());
         return Node::attach(&server.target, api, peer, server.pid);
@@ -251,12 +259,27 @@ fn open_node(
         reactors: server
             .reactors
             .unwrap_or_else(|| lines.connections.div_ceil(REACTOR_LINES).max(cores)),
+        is_tls: arg.tls.tls,
         settings: [settings, &server.set].concat(),
     };
     Node::start(&plan, |text| screen.say(text))
 }
 
-fn swarm_plan(node: &Node, lines: &LineArg, dialect: Dialect) -> io::Result<SwarmPlan> {
+fn tls_plan(node: &Node, arg: &TlsArg) -> Result<Option<Arc<TlsPlan>>, TlsError> {
+    let Some(names) = &node.tls_names else {
+        return Ok(None);
+    };
+    let ca = arg.tls_ca.clone().or_else(|| node.certificate_file());
+    let plan = TlsPlan::new(names, ca.as_deref(), arg.tls_resume)?;
+    Ok(Some(Arc::new(plan)))
+}
+
+fn swarm_plan(
+    node: &Node,
+    lines: &LineArg,
+    tls: Option<Arc<TlsPlan>>,
+    dialect: Dialect,
+) -> io::Result<SwarmPlan> {
     let thread_lines_max = descriptor::lines_per_thread()?;
     let sources = if lines.source.is_empty() && node.is_loopback() {
         loopback_sources(LINE_NET, &dialect.names)
@@ -268,6 +291,7 @@ fn swarm_plan(node: &Node, lines: &LineArg, dialect: Dialect) -> io::Result<Swar
         thread_lines_max,
         targets: node.devices.clone(),
         sources,
+        tls,
         dialect,
         pacing: lines.pacing(),
         open_timeout: lines.open_timeout,

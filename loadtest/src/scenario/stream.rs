@@ -82,6 +82,7 @@ fn record_plan(arg: &StreamArg, node: &Node, lines: &Dialect) -> Result<RecordPl
     let peer = node.peer.ok_or(RunError::Usage(missing))?;
     Ok(RecordPlan {
         targets: vec![peer],
+        tls: None,
         // A stream is no device's: it has the headers of a back end, and no token.
         upgrade: Dialect {
             line_path: arg.stream_path.clone(),

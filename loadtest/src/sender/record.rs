@@ -16,12 +16,16 @@ use crate::oracle::Answer;
 use crate::oracle::mark::Mark;
 use crate::sender::connection::{Connection, Pending, Reply};
 use crate::sender::reply::Frame;
+use crate::tls::TlsPlan;
+use crate::transport::Transport;
 
 /// How records are sent, on every connection of a sender.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordPlan {
     /// Where to connect; connections take turns.
     pub(crate) targets: Vec<SocketAddr>,
+    /// How to speak TLS, if at all.
+    pub(crate) tls: Option<Arc<TlsPlan>>,
     /// How a connection is upgraded: each is a sender of the swarm.
     pub(crate) upgrade: Dialect,
     /// What a record looks like.
@@ -61,7 +65,8 @@ const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 impl RecordConnection {
     /// Connects, upgrades, and waits for the welcome.
     pub(super) fn open(plan: Arc<RecordPlan>, index: u32) -> io::Result<Self> {
-        let target = plan.targets[index as usize % plan.targets.len()];
+        let turn = index as usize % plan.targets.len();
+        let target = plan.targets[turn];
         let stream = TcpStream::connect_timeout(&target, plan.open_timeout)?;
         stream.set_nodelay(true)?;
         // Until it is open there is nothing else to do, so it blocks; it does not once the poll looks after it.
@@ -72,7 +77,9 @@ impl RecordConnection {
         let request = |out: &mut Vec<u8>, key: &str| {
             plan.upgrade.write_upgrade(out, &host, sender, key);
         };
-        let stream = mio::net::TcpStream::from_std(stream);
+        let tls = plan.tls.as_ref().map(|tls| tls.open(sender, turn));
+        let tls = tls.transpose().map_err(io::Error::other)?;
+        let stream = Transport::new(mio::net::TcpStream::from_std(stream), tls);
         let upgrade = Upgrade::new(stream, request, Duration::ZERO);
         let (line, announced) = open_line(upgrade).map_err(|failure| broken(&failure))?;
         SockRef::from(line.stream()).set_nonblocking(true)?;
@@ -184,7 +191,7 @@ fn open_line(mut upgrade: Upgrade) -> Result<(OpenLine, Option<u32>), Failure> {
 /// The window that the server announces.
 fn await_welcome(line: &mut OpenLine) -> Result<Option<u32>, Failure> {
     loop {
-        line.wake(false);
+        line.wake(true);
         match line.read()? {
             Found::Message(text) => {
                 if let Some(Frame::Welcome { window }) = Frame::decode(&text) {
@@ -233,6 +240,7 @@ mod tests {
         };
         RecordPlan {
             targets: Vec::new(),
+            tls: None,
             upgrade,
             form,
             window_max: 1,

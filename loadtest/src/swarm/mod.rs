@@ -26,6 +26,7 @@ use crate::oracle::witness::Witness;
 use crate::swarm::ramp::{Pacing, shares};
 use crate::swarm::tally::{Tally, Total};
 use crate::swarm::thread::SwarmThread;
+use crate::tls::TlsPlan;
 
 /// What a swarm is to be.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct SwarmPlan {
     pub(crate) targets: Vec<SocketAddr>,
     /// Where to connect from, each for [`SOURCE_LINES`] lines in turn. Empty leaves it to the kernel.
     pub(crate) sources: Vec<IpAddr>,
+    /// How to speak TLS, if at all.
+    pub(crate) tls: Option<Arc<TlsPlan>>,
     /// How to speak, and how many lines there are.
     pub(crate) dialect: Dialect,
     /// How fast to open lines.

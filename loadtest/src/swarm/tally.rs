@@ -14,6 +14,7 @@ use crate::line::Failure;
 pub(super) struct Tally {
     started: AtomicU64,
     opened: AtomicU64,
+    resumed: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
     late: AtomicU64,
@@ -30,6 +31,8 @@ pub(crate) struct Total {
     pub(crate) started: u64,
     /// Lines that reached 101.
     pub(crate) opened: u64,
+    /// Of these, lines that resumed a TLS session.
+    pub(crate) resumed: u64,
     /// Lines that did not.
     pub(crate) failed: u64,
     /// Lines that had been open and ended.
@@ -50,8 +53,9 @@ impl Tally {
         add(&self.late, u64::from(is_late));
     }
 
-    pub(super) fn count_open(&self) {
+    pub(super) fn count_open(&self, is_resumed: bool) {
         add(&self.opened, 1);
+        add(&self.resumed, u64::from(is_resumed));
     }
 
     pub(super) fn count_ping(&self) {
@@ -100,6 +104,7 @@ impl AddAssign<&Tally> for Total {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         self.started += read(&tally.started);
         self.opened += read(&tally.opened);
+        self.resumed += read(&tally.resumed);
         self.failed += read(&tally.failed);
         self.lost += read(&tally.lost);
         self.late += read(&tally.late);

@@ -22,6 +22,7 @@ use crate::oracle::witness::Witness;
 use crate::swarm::ramp::{Ramp, Share, Step};
 use crate::swarm::tally::Tally;
 use crate::swarm::{Catch, Cut, Order, SwarmPlan, source, sum};
+use crate::transport::Transport;
 
 /// The state of a thread; made on it and never moved off it.
 pub(super) struct SwarmThread {
@@ -168,7 +169,11 @@ impl SwarmThread {
                 .dialect
                 .write_upgrade(out, &self.hosts[target], id, key);
         };
-        let mut upgrade = Upgrade::new(stream, request, intended);
+        let tls = self.plan.tls.as_ref().map(|tls| tls.open(id, target));
+        let tls = tls
+            .transpose()
+            .map_err(|e| Failure::Protocol(e.to_string()))?;
+        let mut upgrade = Upgrade::new(Transport::new(stream, tls), request, intended);
         let is_sent = upgrade.flush()?;
         let interest = if is_sent {
             Interest::READABLE
@@ -178,7 +183,7 @@ impl SwarmThread {
         let registered = self
             .poll
             .registry()
-            .register(upgrade.stream(), self.token(id), interest);
+            .register(upgrade.source(), self.token(id), interest);
         registered.map_err(|e| Failure::socket(&e))?;
         Ok(upgrade)
     }
@@ -221,7 +226,7 @@ impl SwarmThread {
             Ok(None) => *self.line(id) = Line::Upgrading(upgrade),
             Ok(Some(tail)) => {
                 self.in_flight -= 1;
-                self.tally().count_open();
+                self.tally().count_open(upgrade.is_resumed());
                 let waited = self.now().saturating_sub(upgrade.intended());
                 self.catch.opening.record(waited);
                 self.visit(id, Box::new(upgrade.into_open(tail)), false);
