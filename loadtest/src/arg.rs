@@ -127,7 +127,7 @@ pub(crate) struct LineArg {
     /// Number of the first line: runs side by side against one server need numbers of their own
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000_000), default_value_t = 0)]
     pub(crate) first_line: u32,
-    /// Lines of one account [default: 4; as many as one sender can use where devices send]
+    /// Lines of one account [default: 4; with d2d as many as it takes to reach all]
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) account_lines: Option<u32>,
     /// Lines to open per second, open loop; 0 opens as fast as the server answers
@@ -145,7 +145,7 @@ pub(crate) struct LineArg {
     /// Path of a line; {device} and {account} are filled in
     #[arg(long, default_value = "/ws?device_id={device}&user_id={account}")]
     pub(crate) line_path: Template,
-    /// Sub-protocol to offer
+    /// Sub-protocol that lines offer; those that send speak JSON
     #[arg(long)]
     pub(crate) subprotocol: Option<String>,
     /// Sign a token for each line and send it as `Authorization`: HS256, RS256, ES256 or EdDSA, and the key

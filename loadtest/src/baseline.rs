@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender as Post, channel};
 use std::thread;
@@ -19,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::clock::Clock;
 use crate::descriptor;
-use crate::name::Names;
+use crate::name::{LineId, Names};
 use crate::sample;
 use crate::swarm::ramp::{Share, shares};
 use crate::swarm::{loopback_sources, source};
@@ -76,7 +77,7 @@ impl Baseline {
         let (names, clock) = (&names, Clock::start());
         thread::scope(|scope| {
             let start = |share: Share| {
-                let gauge = std::sync::Arc::new(Gauge::default());
+                let gauge = Arc::new(Gauge::default());
                 let sink_gauge = gauge.clone();
                 let (address_post, address) = channel();
                 let (ready_post, ready) = channel();
@@ -104,9 +105,9 @@ impl Baseline {
         })
     }
 
-    /// CPU time of a frame, in microseconds.
-    pub(crate) fn us_per_frame(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / crate::scenario::reading::count(self.frames.max(1))
+    /// CPU time of a frame.
+    pub(crate) fn cpu_per_frame(&self) -> Duration {
+        self.cpu / u32::try_from(self.frames.max(1)).unwrap_or(u32::MAX)
     }
 
     fn add(&mut self, part: Self) {
@@ -196,7 +197,7 @@ fn read_all(
     let mut poll = Poll::new()?;
     let mut sockets = Vec::with_capacity(share.count as usize);
     for index in 0..share.count {
-        let line = crate::name::LineId(share.first.0 + index);
+        let line = LineId(share.first.0 + index);
         let mut socket = connect(address, source(&sources, names, line))?;
         let token = Token(index as usize);
         poll.registry()
@@ -261,6 +262,6 @@ mod tests {
         };
         let baseline = Baseline::measure(plan).unwrap();
         assert!(baseline.frames > 0 && baseline.cpu > Duration::ZERO);
-        assert!(baseline.time >= plan.duration && baseline.us_per_frame() > 0.0);
+        assert!(baseline.time >= plan.duration && baseline.cpu_per_frame() > Duration::ZERO);
     }
 }

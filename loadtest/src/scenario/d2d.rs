@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::arg::{CommonArg, SendArg};
-use crate::dialect::Template;
+use crate::dialect::{Dialect, Template};
 use crate::name::{ACCOUNT_LINES, Names, Row};
 use crate::report::Record;
 use crate::scenario::sending::Sent;
@@ -44,7 +44,10 @@ pub(crate) fn run(arg: &D2dArg) -> Result<(Record, Screen), RunError> {
     let medium = Medium::Record(Arc::new(RecordPlan {
         targets: stage.node.devices.clone(),
         tls: stage.tls.clone(),
-        upgrade: dialect.clone(),
+        upgrade: Dialect {
+            subprotocol: None,
+            ..dialect.clone()
+        },
         form: Form::Device,
         window_max: arg.window,
         wait: arg.wait.clone(),

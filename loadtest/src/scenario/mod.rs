@@ -4,7 +4,7 @@ mod canary;
 pub(crate) mod d2d;
 pub(crate) mod idle;
 pub(crate) mod push;
-pub(crate) mod reading;
+mod reading;
 mod sending;
 pub(crate) mod stream;
 

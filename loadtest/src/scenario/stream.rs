@@ -119,7 +119,7 @@ fn measure_baseline(
 }
 
 fn baseline_figures(plan: &BaselinePlan, baseline: &Baseline, record: &Record) -> Vec<Figure> {
-    let us = baseline.us_per_frame();
+    let us = baseline.cpu_per_frame().as_secs_f64() * 1e6;
     let rate = count(baseline.frames) / baseline.time.as_secs_f64();
     let mut figures = vec![
         Figure::new("baseline.frame_bytes", count(plan.frame_bytes as u64), "B"),

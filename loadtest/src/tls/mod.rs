@@ -52,13 +52,13 @@ impl TlsPlan {
     pub(crate) fn new(names: &[String], ca: Option<&Path>, resume: f64) -> Result<Self, TlsError> {
         let tickets = Tickets::default();
         let config = |resumes| -> Result<_, TlsError> {
-            let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
+            let builder = ClientConfig::builder_with_provider(Arc::new(cryptography()))
                 .with_safe_default_protocol_versions()?;
             let builder = match ca {
                 Some(ca) => builder.with_root_certificates(roots(ca)?),
                 None => builder
                     .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(TrustAll::new(provider()))),
+                    .with_custom_certificate_verifier(Arc::new(TrustAll::new(cryptography()))),
             };
             let mut config = builder.with_no_client_auth();
             config.resumption = Resumption::store(Arc::new(tickets.store(resumes)));
@@ -99,7 +99,7 @@ fn is_chosen(n: u32, share: f64) -> bool {
 
 /// What devices bring: AES-128 first, as browsers do; X25519 without a post-quantum half, so that figures of servers
 /// with and without it compare.
-fn provider() -> CryptoProvider {
+fn cryptography() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     let first = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
     provider.cipher_suites.sort_by_key(|suite| *suite != first);

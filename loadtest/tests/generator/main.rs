@@ -1,0 +1,14 @@
+//! The generator against servers that are honest and servers that lie: the honest pass, every lie is named.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod canary;
+mod line;
+mod lying_server;
+mod message;
+mod run;
+mod tls;
+mod tls_front;

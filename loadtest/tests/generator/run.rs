@@ -1,0 +1,118 @@
+//! Running the generator, and reading what it leaves.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::lying_server::{Lie, LyingServer};
+
+/// A finished run: whether it passed, and its record.
+pub(crate) struct Run {
+    pub(crate) passed: bool,
+    pub(crate) record: Value,
+}
+
+impl Run {
+    pub(crate) fn figure(&self, key: &str) -> f64 {
+        let figures = self.record["figures"].as_array().unwrap();
+        let found = figures.iter().find(|figure| figure["key"] == key);
+        found.unwrap_or_else(|| panic!("no {key} in {}", self.record))["value"]
+            .as_f64()
+            .unwrap()
+    }
+
+    pub(crate) fn faults(&self) -> String {
+        self.record["faults"].to_string()
+    }
+}
+
+/// Runs a scenario against a server with this lie; few lines, so that it takes seconds.
+pub(crate) fn run(lie: Lie, scenario: &str, more: &[&str]) -> Run {
+    run_against(&LyingServer::start(lie).unwrap(), scenario, more)
+}
+
+pub(crate) fn run_against(server: &LyingServer, scenario: &str, more: &[&str]) -> Run {
+    let results = tempfile::tempdir().unwrap();
+    let output = output(server, results.path(), scenario, more);
+    Run {
+        passed: output.status.success(),
+        record: read_record(results.path(), &output),
+    }
+}
+
+pub(crate) fn output(
+    server: &LyingServer,
+    results: &Path,
+    scenario: &str,
+    more: &[&str],
+) -> Output {
+    let target = format!("ws://{}", server.devices);
+    output_at(&target, server, results, scenario, more)
+}
+
+/// The same by another way to the server's lines.
+pub(crate) fn output_at(
+    target: &str,
+    server: &LyingServer,
+    results: &Path,
+    scenario: &str,
+    more: &[&str],
+) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg(scenario).args(more);
+    command.args(["--target", target]);
+    command.args(["--api", &format!("http://{}", server.api)]);
+    command.args(["--peer", &format!("ws://{}", server.peer)]);
+    command.arg("--record-dir").arg(results);
+    command.output().unwrap()
+}
+
+pub(crate) fn read_record(results: &Path, output: &Output) -> Value {
+    let mut directories = std::fs::read_dir(results).unwrap();
+    let directory = directories
+        .next()
+        .unwrap_or_else(|| panic!("no record: {output:?}"))
+        .unwrap();
+    let text = std::fs::read_to_string(directory.path().join("record.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+pub(crate) const SHORT: [&str; 6] = [
+    "--connections=40",
+    "--duration=700ms",
+    "--warmup=100ms",
+    "--ramp=0",
+    "--seed=7",
+    "--body-bytes=30",
+];
+
+/// The run fails and says why.
+pub(crate) fn assert_named(run: &Run, lie: Lie, fault: &str) {
+    assert!(!run.passed, "{lie:?} went unnoticed");
+    assert!(run.faults().contains(fault), "{lie:?}: {}", run.faults());
+}
+
+/// Runs against a server it starts itself: a script that notes how it was started and names the lying server's addresses.
+pub(crate) fn run_own(scenario: &str, more: &[&str]) -> (Run, String) {
+    let server = LyingServer::start(Lie::None).unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let (notes, records) = (results.path().join("notes"), results.path().join("records"));
+    let ready = serde_json::json!({
+        "event": "ready",
+        "devices": server.devices.to_string(),
+        "api": server.api.to_string(),
+        "peer": server.peer.to_string(),
+    });
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/own_server.sh");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg(scenario).args(more).args(["--server", script]);
+    command.arg("--record-dir").arg(&records);
+    command.env("NOTES", &notes).env("READY", ready.to_string());
+    let output = command.output().unwrap();
+    let run = Run {
+        passed: output.status.success(),
+        record: read_record(&records, &output),
+    };
+    (run, std::fs::read_to_string(notes).unwrap())
+}
