@@ -3,9 +3,9 @@
 mod build;
 mod certificate;
 mod child;
+pub(crate) mod target;
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::node::build::build;
 use crate::node::certificate::Certificate;
 use crate::node::child::OwnChild;
+use crate::node::target::{API, DEVICES, PEER, Target};
 
 /// A server to be started.
 #[derive(Clone, Debug)]
@@ -32,11 +33,11 @@ pub(crate) struct ServerPlan {
 #[derive(Debug)]
 pub(crate) struct Node {
     /// Where devices connect.
-    pub(crate) devices: Vec<SocketAddr>,
+    pub(crate) devices: Vec<Target>,
     /// Where back ends push.
-    pub(crate) api: Option<SocketAddr>,
+    pub(crate) api: Option<Target>,
     /// Where back ends open streams.
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<Target>,
     /// Its names, for each of `devices`, if it speaks TLS there.
     pub(crate) tls_names: Option<Vec<String>>,
     /// Its process, when it is known and on this machine.
@@ -82,9 +83,9 @@ impl Node {
         let certificate = plan.is_tls.then(Certificate::make).transpose()?;
         let (child, ready) = OwnChild::start(&program, &server_args(plan, certificate.as_ref()))?;
         Ok(Self {
-            devices: vec![ready.devices],
-            api: Some(ready.api),
-            peer: ready.peer,
+            devices: vec![Target::at(ready.devices)],
+            api: Some(Target::at(ready.api)),
+            peer: ready.peer.map(Target::at),
             tls_names: plan.is_tls.then(|| vec![certificate::NAME.to_owned()]),
             pid: Some(child.id()),
             child: Some(child),
@@ -108,12 +109,11 @@ impl Node {
             return Err(NodeError::Mixed);
         }
         let names = || devices.iter().map(|target| target.host.clone()).collect();
-        let resolve = |url, schemes| Target::resolve(url, schemes).map(|target| target.address);
         Ok(Self {
             tls_names: is_tls.then(names),
-            devices: devices.iter().map(|target| target.address).collect(),
-            api: api.map(|url| resolve(url, &API)).transpose()?,
-            peer: peer.map(|url| resolve(url, &PEER)).transpose()?,
+            devices,
+            api: api.map(|url| Target::resolve(url, &API)).transpose()?,
+            peer: peer.map(|url| Target::resolve(url, &PEER)).transpose()?,
             pid,
             child: None,
             certificate: None,
@@ -132,7 +132,9 @@ impl Node {
 
     /// Whether everything stays on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
-        self.devices.iter().all(|addr| addr.ip().is_loopback())
+        self.devices
+            .iter()
+            .all(|target| target.address.ip().is_loopback())
     }
 
     /// What it said at the end, if it was started here and ended by itself; told once.
@@ -161,85 +163,4 @@ fn server_args(plan: &ServerPlan, certificate: Option<&Certificate>) -> Vec<Stri
         .into_iter()
         .chain(settings)
         .collect()
-}
-
-/// Where a URL leads.
-#[derive(Debug, PartialEq, Eq)]
-struct Target {
-    address: SocketAddr,
-    /// Its name, for a certificate.
-    host: String,
-    is_tls: bool,
-}
-
-impl Target {
-    /// Reads `scheme://host:port/…` or `host:port`. `schemes` are the plain one and, where there is one, that with TLS.
-    fn resolve(url: &str, schemes: &[&str]) -> Result<Self, NodeError> {
-        let bad = || NodeError::Address(url.to_owned(), schemes.join(":// or "));
-        let (scheme, rest) = url.split_once("://").unwrap_or((schemes[0], url));
-        let is_tls = schemes.iter().position(|known| *known == scheme);
-        let is_tls = is_tls.ok_or_else(bad)? > 0;
-        let authority = rest.split('/').next().unwrap_or(rest);
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| bad())?)
-            }
-            Some(_) | None if is_tls && !authority.is_empty() => (authority, 443),
-            Some(_) | None => return Err(bad()),
-        };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let found = (bare, port).to_socket_addrs().ok();
-        let address = found.and_then(|mut addresses| addresses.next());
-        Ok(Self {
-            address: address.ok_or_else(bad)?,
-            host: host.to_owned(),
-            is_tls,
-        })
-    }
-}
-
-const DEVICES: [&str; 2] = ["ws", "wss"];
-const API: [&str; 1] = ["http"];
-const PEER: [&str; 1] = ["ws"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(url: &str, schemes: &[&str]) -> Option<(String, String, bool)> {
-        let target = Target::resolve(url, schemes).ok()?;
-        Some((target.address.to_string(), target.host, target.is_tls))
-    }
-
-    #[test]
-    fn targets_are_urls_or_addresses() {
-        let plain = || Some(("127.0.0.1:7400".to_owned(), "127.0.0.1".to_owned(), false));
-        assert_eq!(address("ws://127.0.0.1:7400", &DEVICES), plain());
-        assert_eq!(address("http://127.0.0.1:7400/x", &API), plain());
-        assert_eq!(address("127.0.0.1:7400", &PEER), plain());
-        for bad in [
-            "",
-            "ws://",
-            "127.0.0.1",
-            "127.0.0.1:http",
-            "wss://",
-            "ws://:1",
-        ] {
-            assert_eq!(address(bad, &DEVICES), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_lines_speak_tls() {
-        let secure = |port: u16| {
-            let address = format!("127.0.0.1:{port}");
-            Some((address, "127.0.0.1".to_owned(), true))
-        };
-        assert_eq!(address("wss://127.0.0.1:7400/ws", &DEVICES), secure(7400));
-        assert_eq!(address("wss://127.0.0.1", &DEVICES), secure(443));
-        assert_eq!(address("wss://127.0.0.1:7402", &PEER), None);
-        assert_eq!(address("https://127.0.0.1:7401", &API), None);
-        let v6 = address("wss://[::1]", &DEVICES).map(|(address, ..)| address);
-        assert_eq!(v6.as_deref(), Some("[::1]:443"));
-    }
 }

@@ -53,7 +53,7 @@ impl Canary {
         if arg.canary.canary == 0 {
             return Ok(None);
         }
-        let api = node.api;
+        let api = node.api.clone();
         let api = api.ok_or(RunError::Usage("a canary of a --target needs --api"))?;
         let names = Names::tagged(rand::random(), arg.canary.canary);
         let rows = names.rows(CONNECTIONS_MAX.min(arg.canary.canary));

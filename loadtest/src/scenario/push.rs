@@ -41,7 +41,7 @@ pub(crate) fn run(arg: &PushArg) -> Result<(Record, Screen), RunError> {
     let rows = names.rows(arg.senders);
     let dialect = lines.dialect(names, 0, push_path(arg))?;
     let (mut stage, before) = Stage::open("push", &arg.common, &[], dialect.clone())?;
-    let api = stage.node.api;
+    let api = stage.node.api.clone();
     let medium = Medium::Http {
         api: api.ok_or(RunError::Usage("pushing to a --target needs --api"))?,
         pipeline: arg.pipeline,

@@ -79,7 +79,7 @@ fn record_plan(arg: &StreamArg, node: &Node, lines: &Dialect) -> Result<RecordPl
     } else {
         "streaming to a --target needs --peer"
     };
-    let peer = node.peer.ok_or(RunError::Usage(missing))?;
+    let peer = node.peer.clone().ok_or(RunError::Usage(missing))?;
     Ok(RecordPlan {
         targets: vec![peer],
         tls: None,

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::dialect::Dialect;
+use crate::node::target::Target;
 use crate::oracle::Answer;
 use crate::sender::connection::{Connection, Pending, Reply};
 use crate::sender::response::Response;
@@ -32,16 +32,12 @@ const READ_BYTES: usize = 8 * 1024;
 
 impl HttpConnection {
     /// Connects, without waiting for the connection to stand.
-    pub(super) fn open(
-        api: SocketAddr,
-        dialect: Arc<Dialect>,
-        pipeline: usize,
-    ) -> io::Result<Self> {
-        let stream = TcpStream::connect(api)?;
+    pub(super) fn open(api: &Target, dialect: Arc<Dialect>, pipeline: usize) -> io::Result<Self> {
+        let stream = TcpStream::connect(api.address)?;
         stream.set_nodelay(true)?;
         Ok(Self {
             dialect,
-            host: api.to_string(),
+            host: api.authority.clone(),
             pipeline,
             stream,
             pending: VecDeque::new(),

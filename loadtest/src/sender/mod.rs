@@ -13,7 +13,6 @@ mod response;
 mod thread;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender as Post, channel};
@@ -23,6 +22,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::name::Row;
+use crate::node::target::Target;
 use crate::schedule::Spread;
 use crate::sender::book::Book;
 use crate::sender::record::RecordPlan;
@@ -55,7 +55,7 @@ pub(crate) enum Medium {
     /// Keep-alive connections to the sending API.
     Http {
         /// Where it is.
-        api: SocketAddr,
+        api: Target,
         /// Unanswered pushes on each connection.
         pipeline: u32,
     },

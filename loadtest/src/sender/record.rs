@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use socket2::SockRef;
 use crate::dialect::Dialect;
 use crate::line::{Failure, Found, OpenLine, Upgrade};
 use crate::name::{LineId, Names};
+use crate::node::target::Target;
 use crate::oracle::Answer;
 use crate::oracle::mark::Mark;
 use crate::sender::connection::{Connection, Pending, Reply};
@@ -23,7 +24,7 @@ use crate::transport::Transport;
 #[derive(Clone, Debug)]
 pub(crate) struct RecordPlan {
     /// Where to connect; connections take turns.
-    pub(crate) targets: Vec<SocketAddr>,
+    pub(crate) targets: Vec<Target>,
     /// How to speak TLS, if at all.
     pub(crate) tls: Option<Arc<TlsPlan>>,
     /// How a connection is upgraded: each is a sender of the swarm.
@@ -66,16 +67,16 @@ impl RecordConnection {
     /// Connects, upgrades, and waits for the welcome.
     pub(super) fn open(plan: Arc<RecordPlan>, index: u32) -> io::Result<Self> {
         let turn = index as usize % plan.targets.len();
-        let target = plan.targets[turn];
-        let stream = TcpStream::connect_timeout(&target, plan.open_timeout)?;
+        let target = &plan.targets[turn];
+        let stream = TcpStream::connect_timeout(&target.address, plan.open_timeout)?;
         stream.set_nodelay(true)?;
         // Until it is open there is nothing else to do, so it blocks; it does not once the poll looks after it.
         stream.set_read_timeout(Some(plan.open_timeout))?;
         stream.set_write_timeout(Some(plan.open_timeout))?;
         let sender = plan.upgrade.names.sender(index);
-        let host = target.to_string();
         let request = |out: &mut Vec<u8>, key: &str| {
-            plan.upgrade.write_upgrade(out, &host, sender, key);
+            plan.upgrade
+                .write_upgrade(out, &target.authority, sender, key);
         };
         let tls = plan.tls.as_ref().map(|tls| tls.open(sender, turn));
         let tls = tls.transpose().map_err(io::Error::other)?;

@@ -249,7 +249,7 @@ fn open_lanes(plan: &SenderPlan, poll: &Poll) -> io::Result<Vec<Lane>> {
     let open = |(index, row): (u32, &Row)| {
         let mut connection: Box<dyn Connection> = match &plan.medium {
             Medium::Http { api, pipeline } => Box::new(HttpConnection::open(
-                *api,
+                api,
                 plan.dialect.clone(),
                 *pipeline as usize,
             )?),

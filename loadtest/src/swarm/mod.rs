@@ -11,7 +11,7 @@ mod thread;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ use crate::dialect::Dialect;
 use crate::latency::Latency;
 use crate::line::Failure;
 use crate::name::{LineId, Names};
+use crate::node::target::Target;
 use crate::oracle::witness::Witness;
 use crate::swarm::ramp::{Pacing, shares};
 use crate::swarm::tally::{Tally, Total};
@@ -36,7 +37,7 @@ pub(crate) struct SwarmPlan {
     /// At most so many lines on one thread.
     pub(crate) thread_lines_max: u32,
     /// Where to connect; lines take turns.
-    pub(crate) targets: Vec<SocketAddr>,
+    pub(crate) targets: Vec<Target>,
     /// Where to connect from, each for [`SOURCE_LINES`] lines in turn. Empty leaves it to the kernel.
     pub(crate) sources: Vec<IpAddr>,
     /// How to speak TLS, if at all.

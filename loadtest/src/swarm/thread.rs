@@ -39,7 +39,6 @@ pub(super) struct SwarmThread {
     /// Lines under way with the time each must be open by: in order, since all have the same patience.
     deadlines: VecDeque<(Duration, LineId)>,
     in_flight: u32,
-    hosts: Vec<String>,
     scratch: Box<[u8]>,
     catch: Catch,
     witness: Witness,
@@ -86,7 +85,6 @@ impl SwarmThread {
             lines: (0..share.count).map(|_| Line::Unborn).collect(),
             deadlines: VecDeque::new(),
             in_flight: 0,
-            hosts: plan.targets.iter().map(SocketAddr::to_string).collect(),
             scratch: vec![0; SCRATCH_BYTES].into(),
             catch: Catch::new(Vec::new()),
             witness: Witness::new(share.first, share.count),
@@ -162,12 +160,12 @@ impl SwarmThread {
     fn connect(&self, id: LineId, intended: Duration) -> Result<Upgrade, Failure> {
         let target = id.0 as usize % self.plan.targets.len();
         let stream = self
-            .socket(id, self.plan.targets[target])
+            .socket(id, self.plan.targets[target].address)
             .map_err(|e| Failure::socket(&e))?;
         let request = |out: &mut Vec<u8>, key: &str| {
             self.plan
                 .dialect
-                .write_upgrade(out, &self.hosts[target], id, key);
+                .write_upgrade(out, &self.plan.targets[target].authority, id, key);
         };
         let tls = self.plan.tls.as_ref().map(|tls| tls.open(id, target));
         let tls = tls
