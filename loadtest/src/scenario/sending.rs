@@ -17,6 +17,7 @@ use crate::sender::{Medium, Sender, SenderPlan, Span};
 /// A run that has sent all it had to send.
 #[derive(Debug)]
 pub(super) struct Sent {
+    senders: usize,
     reached_lines: u32,
     warm: Reading,
     end: Reading,
@@ -45,6 +46,7 @@ impl Sent {
                 "there are more senders than lines to send to",
             ));
         }
+        let senders = rows.len();
         let reached_lines = rows.iter().map(|row| row.count).sum();
         let plan = SenderPlan {
             dialect: Arc::new(dialect),
@@ -67,6 +69,7 @@ impl Sent {
         let end = stage.hold("send", arg.duration)?;
         let book = finish_sending(stage, sender)?;
         Ok(Self {
+            senders,
             reached_lines,
             warm,
             end,
@@ -91,6 +94,7 @@ impl Sent {
         (failures_max, refusals_max): (u64, u64),
     ) -> Result<(Record, Screen), RunError> {
         let Self {
+            senders,
             reached_lines,
             warm,
             end,
@@ -100,11 +104,12 @@ impl Sent {
         let verdict = Verdict::reach(&book.ledger, &catch.witnesses);
         record.add(ramp_figures(before, ramped, &catch));
         record.add(memory_figures(before, ramped));
-        let reached = format!("{scenario}.reached_lines");
-        record.add([
-            Figure::new("lines.lost", count(end.total.lost), ""),
-            Figure::new(reached, f64::from(*reached_lines), ""),
-        ]);
+        let reach = [
+            ("senders", count(*senders as u64)),
+            ("reached_lines", f64::from(*reached_lines)),
+        ];
+        record.add([Figure::new("lines.lost", count(end.total.lost), "")]);
+        record.add(reach.map(|(name, n)| Figure::new(format!("{scenario}.{name}"), n, "")));
         record.add(rate_figures(scenario, warm, end, book));
         record.add(catch.delivery().figures(&format!("{scenario}.delivery")));
         record.add(book.round_trip.figures(&format!("{scenario}.round_trip")));

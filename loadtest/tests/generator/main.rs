@@ -9,6 +9,7 @@ mod canary;
 mod line;
 mod lying_server;
 mod message;
+mod real;
 mod run;
 mod tls;
 mod tls_front;

@@ -105,9 +105,7 @@ pub(crate) fn run_own(scenario: &str, more: &[&str]) -> (Run, String) {
         "peer": server.peer.to_string(),
     });
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/own_server.sh");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    command.arg(scenario).args(more).args(["--server", script]);
-    command.arg("--record-dir").arg(&records);
+    let mut command = start(script.as_ref(), &records, scenario, more);
     command.env("NOTES", &notes).env("READY", ready.to_string());
     let output = command.output().unwrap();
     let run = Run {
@@ -115,4 +113,28 @@ pub(crate) fn run_own(scenario: &str, more: &[&str]) -> (Run, String) {
         record: read_record(&records, &output),
     };
     (run, std::fs::read_to_string(notes).unwrap())
+}
+
+/// Runs against the server of this workspace.
+pub(crate) fn run_real(scenario: &str, more: &[&str]) -> Run {
+    let server = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("tautline");
+    let advice = "`cargo build` makes it, as `cargo test --workspace` does";
+    assert!(server.exists(), "{} is missing: {advice}", server.display());
+    let results = tempfile::tempdir().unwrap();
+    let output = start(&server, results.path(), scenario, more)
+        .output()
+        .unwrap();
+    Run {
+        passed: output.status.success(),
+        record: read_record(results.path(), &output),
+    }
+}
+
+/// A run that starts this server.
+fn start(server: &Path, records: &Path, scenario: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg(scenario).args(more);
+    command.arg("--server").arg(server);
+    command.arg("--record-dir").arg(records);
+    command
 }

@@ -1,0 +1,45 @@
+//! The generator against the server it was written for: few lines, counts only.
+
+use crate::run::{SHORT, run_real};
+
+#[test]
+fn lines_and_a_canary_stay_on_the_real_server() {
+    let some = [
+        "--connections=300",
+        "--hold=1s",
+        "--canary=10",
+        "--canary-rate=200",
+    ];
+    let run = run_real("idle", &some);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("lines.opened"), 300.0);
+    let sent = run.figure("canary.sent");
+    assert!(sent > 0.0);
+    assert_eq!(run.figure("canary.received"), sent);
+}
+
+#[test]
+fn pushes_to_the_real_server_all_arrive() {
+    let pipelined = ["--senders=4", "--pipeline=4", "--wait=written"];
+    let run = run_real("push", &[&SHORT[..], &pipelined].concat());
+    assert!(run.passed, "{}", run.faults());
+    let sent = run.figure("messages.sent");
+    assert!(sent > 0.0);
+    assert_eq!(run.figure("messages.received"), sent);
+}
+
+#[test]
+fn the_real_server_takes_and_resumes_tls() {
+    let secure = [
+        "--connections=100",
+        "--hold=1s",
+        "--ramp=100/s",
+        "--tls",
+        "--tls-resume=0.5",
+    ];
+    let run = run_real("idle", &secure);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("lines.opened"), 100.0);
+    let resumed = run.figure("tls.resumed");
+    assert!((1.0..=50.0).contains(&resumed), "{resumed}");
+}
