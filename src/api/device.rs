@@ -15,7 +15,7 @@ use crate::wire::error::ErrorCode;
     dead_code,
     reason = "read by protocol/push.rs; this is its documentation"
 )]
-struct SendOptions {
+pub(crate) struct SendOptions {
     /// How far the message must have come before the answer.
     #[param(inline, default = "written")]
     wait: Option<Level>,
@@ -58,7 +58,7 @@ pub(crate) async fn inspect() -> Failure {
     strayed()
 }
 
-fn strayed() -> Failure {
+pub(crate) fn strayed() -> Failure {
     Failure::new(
         ErrorCode::Internal,
         "a call that the reactors answer came to the control plane",

@@ -31,6 +31,7 @@ pub(crate) mod node;
 pub(crate) mod openapi;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod user;
 
 /// What the control plane acts through.
 #[derive(Debug)]
@@ -104,6 +105,8 @@ fn router(control: &Arc<ControlPlane>) -> Router {
         .route("/v1/devices/{device_id}", get(device::inspect))
         .route("/v1/devices/{device_id}/messages", post(device::send))
         .route("/v1/nodes/{node_id}/drain", drain)
+        .route("/v1/users/{user_id}/devices", get(user::devices))
+        .route("/v1/users/{user_id}/messages", post(user::send))
         .fallback(failure::unknown_route)
         .method_not_allowed_fallback(failure::method_not_allowed)
         .with_state(Arc::clone(control));

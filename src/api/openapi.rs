@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{connection, device, node};
+use crate::api::{connection, device, node, user};
 use crate::wire::api::ErrorBody;
 use crate::wire::error::ErrorCode;
 
@@ -22,6 +22,8 @@ use crate::wire::error::ErrorCode;
         device::inspect,
         connection::list,
         connection::kick,
+        user::devices,
+        user::send,
         node::begin,
         node::inspect,
         node::cancel,

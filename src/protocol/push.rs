@@ -16,6 +16,8 @@ use crate::wire::payload::Payload;
 pub enum Call<'a> {
     /// `POST /v1/devices/{device_id}/messages`.
     Send(Cow<'a, str>),
+    /// `POST /v1/users/{user_id}/messages`.
+    SendToUser(Cow<'a, str>),
     /// `GET` or `HEAD /v1/devices/{device_id}`.
     Inspect(Cow<'a, str>),
     /// Anything else: for the control plane.
@@ -29,8 +31,14 @@ impl<'a> Call<'a> {
     /// Recognises the hot calls.
     ///
     /// # Errors
-    /// `invalid_id` when the path names a device that no device can be called.
+    /// `invalid_id` when the path names a device or an account that none can be called.
     pub fn of(method: &Method, path: &'a str) -> Result<Self, Refused> {
+        if let Some(rest) = path.strip_prefix("/v1/users/") {
+            return match (rest.strip_suffix("/messages"), method) {
+                (Some(user), &Method::POST) => user_id(user).map(Self::SendToUser),
+                _ => Ok(Self::Other),
+            };
+        }
         let Some(rest) = path.strip_prefix("/v1/devices/") else {
             return Ok(Self::Other);
         };
@@ -117,16 +125,22 @@ fn apply_query(request: &mut SendRequest, query: &str) -> Result<(), Refused> {
 }
 
 fn device_id(segment: &str) -> Result<Cow<'_, str>, Refused> {
-    let id = percent_decode_str(segment)
-        .decode_utf8()
-        .unwrap_or_default();
-    if is_valid_id(id.as_bytes()) {
-        return Ok(id);
-    }
-    Err((
+    id(segment).ok_or((
         ErrorCode::InvalidId,
         "a device id is 1 to 128 characters of A-Z a-z 0-9 . _ : -".into(),
     ))
+}
+
+fn user_id(segment: &str) -> Result<Cow<'_, str>, Refused> {
+    id(segment).ok_or((
+        ErrorCode::InvalidId,
+        "a user id is 1 to 128 characters of A-Z a-z 0-9 . _ : -".into(),
+    ))
+}
+
+fn id(segment: &str) -> Option<Cow<'_, str>> {
+    let id = percent_decode_str(segment).decode_utf8();
+    id.ok().filter(|id| is_valid_id(id.as_bytes()))
 }
 
 #[cfg(test)]
@@ -151,7 +165,13 @@ mod tests {
             call(Method::HEAD, "/v1/devices/tv-1"),
             Ok(Call::Inspect("tv-1".into()))
         );
+        assert_eq!(
+            call(Method::POST, "/v1/users/ann/messages"),
+            Ok(Call::SendToUser("ann".into()))
+        );
         for (method, path) in [
+            (Method::GET, "/v1/users/ann/devices"),
+            (Method::GET, "/v1/users/ann/messages"),
             (Method::GET, "/v1/devices/tv-1/messages"),
             (Method::DELETE, "/v1/devices/tv-1"),
             (Method::GET, "/v1/devices/tv-1/inbox"),
@@ -170,6 +190,8 @@ mod tests {
                 Err(ErrorCode::InvalidId),
                 "{bad:?}"
             );
+            let path = format!("/v1/users/{bad}/messages");
+            assert_eq!(call(Method::POST, &path), Err(ErrorCode::InvalidId));
         }
     }
 

@@ -176,6 +176,12 @@ impl<T: Transport> Shard<T> {
         for member in &surveyed.members {
             let told = DeviceState::of(member.leaving);
             view.see(&member.device_id, member.generation, told);
+            // Nobody was shown anything yet, so nothing needs to be told.
+            if let Some(seen) = view.devices.get_mut(&member.device_id)
+                && seen.generation == member.generation
+            {
+                seen.told = told;
+            }
         }
         view.missing = view.missing.saturating_sub(1);
     }

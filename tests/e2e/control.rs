@@ -142,6 +142,8 @@ fn the_api_describes_itself() {
         "/v1/devices/{device_id}",
         "/v1/connections",
         "/v1/connections/{connection_id}",
+        "/v1/users/{user_id}/devices",
+        "/v1/users/{user_id}/messages",
     ] {
         assert!(paths.contains_key(path), "{path} is not described");
     }

@@ -28,6 +28,17 @@ impl Device {
         Self::connect_anywhere(node.ready.devices, device_id)
     }
 
+    /// Connects a device of an account.
+    pub(crate) fn connect_of(node: &Node, device_id: &str, account: &str) -> Self {
+        Self::connect(node, &format!("{device_id}&user_id={account}"))
+    }
+
+    /// Connects a device of an account that takes payloads as frames.
+    pub(crate) fn connect_raw_of(node: &Node, device_id: &str, account: &str) -> Self {
+        let path = format!("/ws?device_id={device_id}&user_id={account}");
+        Self::open_raw(node, &path, device_id)
+    }
+
     /// Connects a device to whichever node listens there.
     pub(crate) fn connect_anywhere(addr: SocketAddr, device_id: &str) -> Self {
         let path = format!("/ws?device_id={device_id}");
@@ -38,9 +49,12 @@ impl Device {
 
     /// Connects a device that takes payloads as frames.
     pub(crate) fn connect_raw(node: &Node, device_id: &str) -> Self {
-        let path = format!("/ws?device_id={device_id}");
+        Self::open_raw(node, &format!("/ws?device_id={device_id}"), device_id)
+    }
+
+    fn open_raw(node: &Node, path: &str, device_id: &str) -> Self {
         let protocol = [("Sec-WebSocket-Protocol", "tautline.v1.raw")];
-        let device = Self::open(node.ready.devices, &path, &protocol).expect("upgraded");
+        let device = Self::open(node.ready.devices, path, &protocol).expect("upgraded");
         // The device is there when the API says so: a raw line has no welcome.
         crate::deadline::eventually("the raw device is online", || {
             (node.device_status(device_id) == 200).then_some(())

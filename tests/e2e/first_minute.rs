@@ -454,6 +454,7 @@ fn an_unknown_route_is_404_and_a_wrong_method_405() {
         "/v1",
         "/v2/devices/tv-1",
         "/v1/devices/tv-1/nope",
+        "/v1/users/ann",
         "/v1/inbox",
         "/ws",
     ] {
@@ -467,6 +468,8 @@ fn an_unknown_route_is_404_and_a_wrong_method_405() {
         ("DELETE", "/v1/devices/tv-1"),
         ("BREW", "/v1/devices/tv-1"),
         ("POST", "/v1/connections"),
+        ("GET", "/v1/users/ann/messages"),
+        ("POST", "/v1/users/ann/devices"),
     ] {
         let answer = node.request(method, path, &[], b"");
         answer.assert_error(405, "method_not_allowed");

@@ -10,12 +10,14 @@
     reason = "a test fails by panicking with what it saw, and a table of cases is as long as it is"
 )]
 
+mod account;
 mod api;
 mod auth;
 mod authority;
 mod canary;
 mod certificate;
 mod control;
+mod d2d;
 mod deadline;
 mod device;
 mod drain;

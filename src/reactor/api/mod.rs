@@ -29,6 +29,7 @@ use crate::protocol::auth::api_key::Bearer;
 use crate::reactor::api::pipe::{Pipe, PipeEnd};
 use crate::reactor::api::task::TaskWaker;
 use crate::reactor::conn::Phase;
+use crate::reactor::fanout::Errand;
 use crate::reactor::node::Node;
 use crate::reactor::shard::Shard;
 use crate::reactor::waiter::Waiters;
@@ -38,6 +39,7 @@ use crate::wire::error::ErrorCode;
 pub(crate) mod pipe;
 pub(crate) mod service;
 pub(crate) mod task;
+pub(crate) mod user;
 
 /// The body of an answer that another thread makes.
 pub type ControlBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -66,6 +68,8 @@ pub(crate) struct ApiContext {
 pub(crate) enum Submission {
     /// Deliver a message.
     Send(Box<Delivery>, u64),
+    /// Deliver a message to all devices of an account.
+    SendToAccount(Box<Errand>),
     /// Find a device.
     Ask(Box<Inspection>, u64),
 }
@@ -257,6 +261,7 @@ impl<T: Transport> Shard<T> {
             for submission in submissions {
                 match submission {
                     Submission::Send(delivery, deadline_ms) => self.submit(delivery, deadline_ms),
+                    Submission::SendToAccount(errand) => self.run(None, *errand, now),
                     Submission::Ask(inspection, deadline_ms) => self.ask(inspection, deadline_ms),
                 }
             }

@@ -19,13 +19,15 @@ use crate::mailbox::sender::Sender;
 use crate::protocol::auth::api_key::{Bearer, Shown};
 use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::pipe::PipeEnd;
+use crate::reactor::api::user;
 use crate::reactor::api::{ApiContext, ControlBody, Stage, Submission};
+use crate::reactor::settings::Settings;
 use crate::reactor::sweep::millis;
 use crate::wire::answer::{self, REQUEST_ID};
 use crate::wire::api::{ErrorBody, Level, SendRequest, SendResult};
 use crate::wire::error::ErrorCode;
 
-type ApiBody = Either<Full<Bytes>, ControlBody>;
+pub(super) type ApiBody = Either<Full<Bytes>, ControlBody>;
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
@@ -82,6 +84,9 @@ async fn answer(
             )
             .await
         }
+        Ok(Call::SendToUser(user_id)) => {
+            user::send(context, stage, &parts, &user_id, body, &request_id).await
+        }
         Ok(Call::Inspect(device_id)) => inspect(context, stage, &parts, &device_id).await,
         Ok(Call::Other) => return hand_over(context, stage, parts, body, &request_id).await,
         Err(refused) => Err(refused),
@@ -105,16 +110,8 @@ async fn send(
     let body = collect(body, settings.api.body_bytes_max.as_usize()).await?;
     stage.set(Stage::Answering);
     let request = send_request(&parts.headers, parts.uri.query(), &body)?;
-    let payload_bytes_max = settings.limits.message_bytes_max.as_usize();
-    if request.payload.bytes.len() > payload_bytes_max {
-        let cause =
-            format!("the payload is over limits.message_bytes_max ({payload_bytes_max} bytes)");
-        return Err((ErrorCode::PayloadTooLarge, cause.into()));
-    }
-    let timeout_ms = request
-        .timeout_ms
-        .unwrap_or_else(|| millis(settings.api.timeout_default));
-    let timeout_ms = timeout_ms.min(millis(settings.api.timeout_max));
+    check_payload(&request, &settings)?;
+    let patience_ms = patience_ms(&request, &settings);
     drop(settings);
     let bound_to = request
         .connection_id
@@ -139,7 +136,7 @@ async fn send(
     context
         .submissions
         .borrow_mut()
-        .push(Submission::Send(delivery, now.ms() + timeout_ms));
+        .push(Submission::Send(delivery, now.ms() + patience_ms));
     let reply = waiting.await;
     let latency_ms = context.now.get().us.saturating_sub(now.us) / 1_000;
     let progress = reply.progress.map(|(level, _)| level);
@@ -148,7 +145,7 @@ async fn send(
             let mut body = ErrorBody::new(code, cause, request_id);
             body.error.message_id = Some(message_id.to_string());
             body.error.level = progress;
-            return Ok(answer::failed(code, &body).map(|bytes| Either::Left(Full::new(bytes))));
+            return Ok(failed(code, &body));
         }
         reached => reached?,
     };
@@ -166,6 +163,24 @@ async fn send(
         StatusCode::OK
     };
     Ok(local(answer::json(status, &result)))
+}
+
+/// Whether the payload is small enough for a device.
+pub(super) fn check_payload(request: &SendRequest, settings: &Settings) -> Result<(), Refused> {
+    let payload_bytes_max = settings.limits.message_bytes_max.as_usize();
+    if request.payload.bytes.len() <= payload_bytes_max {
+        return Ok(());
+    }
+    let cause = format!("the payload is over limits.message_bytes_max ({payload_bytes_max} bytes)");
+    Err((ErrorCode::PayloadTooLarge, cause.into()))
+}
+
+/// How long the request waits for its level.
+pub(super) fn patience_ms(request: &SendRequest, settings: &Settings) -> u64 {
+    let timeout_ms = request
+        .timeout_ms
+        .unwrap_or_else(|| millis(settings.api.timeout_default));
+    timeout_ms.min(millis(settings.api.timeout_max))
 }
 
 async fn inspect(
@@ -263,7 +278,7 @@ pub(crate) fn reached(outcome: Outcome) -> Result<(Level, Location), Refused> {
     }
 }
 
-fn authorize(
+pub(super) fn authorize(
     context: &ApiContext,
     parts: &Parts,
     role: ApiRole,
@@ -276,7 +291,7 @@ fn authorize(
         .map_err(|error| (error.code(), error.cause().into()))
 }
 
-async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
+pub(super) async fn collect(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
     // What is announced to be too long is not waited for.
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large(bytes_max));
@@ -339,8 +354,13 @@ fn error_response(code: ErrorCode, cause: &str, request_id: &str) -> Response<Ap
     local(answer::error(code, cause, request_id))
 }
 
+/// An error whose body says more than its cause.
+pub(super) fn failed(code: ErrorCode, body: &ErrorBody) -> Response<ApiBody> {
+    local(answer::failed(code, body))
+}
+
 /// An answer made on this thread.
-fn local(response: Response<Bytes>) -> Response<ApiBody> {
+pub(super) fn local(response: Response<Bytes>) -> Response<ApiBody> {
     response.map(|body| Either::Left(Full::new(body)))
 }
 
@@ -348,7 +368,7 @@ const OFFLINE: Refused = (
     ErrorCode::DeviceOffline,
     Cow::Borrowed("the device is not connected to this node"),
 );
-const BUSY: Refused = (
+pub(super) const BUSY: Refused = (
     ErrorCode::Overloaded,
     Cow::Borrowed("the node has no room for the request now; try again"),
 );
