@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::chat::Watched;
 use super::wire::Wire;
 
 /// One connection of one device.
@@ -21,6 +22,10 @@ pub(super) struct Line {
     pub(super) is_vanished: bool,
     /// Ignores go-aways, so that the node has to force it.
     pub(super) is_deaf: bool,
+    /// The connection's number.
+    pub(super) number: u64,
+    /// What it was shown of its account, while it watches.
+    pub(super) watched: Option<Watched>,
     received: Vec<u8>,
     is_upgraded: bool,
 }
@@ -35,7 +40,7 @@ pub(super) enum Heard {
 }
 
 impl Line {
-    pub(super) fn new(device: usize, shard: usize, wire: Rc<RefCell<Wire>>) -> Self {
+    pub(super) fn new(number: u64, device: usize, shard: usize, wire: Rc<RefCell<Wire>>) -> Self {
         Self {
             device,
             shard,
@@ -43,6 +48,8 @@ impl Line {
             is_stalled: false,
             is_vanished: false,
             is_deaf: false,
+            number,
+            watched: None,
             received: Vec::new(),
             is_upgraded: false,
         }
@@ -127,11 +134,11 @@ impl Line {
 /// A masked client frame.
 pub(super) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [1, 2, 3, 4];
-    let length = u8::try_from(payload.len())
-        .ok()
-        .filter(|length| *length < 126)
-        .expect("frames here are short");
-    let mut frame = vec![0x80 | opcode, 0x80 | length];
+    let mut frame = match u8::try_from(payload.len()) {
+        Ok(short) if short < 126 => vec![0x80 | opcode, 0x80 | short],
+        Ok(length) => vec![0x80 | opcode, 0x80 | 126, 0, length],
+        Err(_) => panic!("frames here are short"),
+    };
     frame.extend(MASK);
     frame.extend(
         payload

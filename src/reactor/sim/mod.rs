@@ -6,6 +6,7 @@
 //!
 //! `SIM_SEED=n` replays one life, `SIM_SEEDS=n` asks for more of them.
 
+mod chat;
 mod checker;
 mod device;
 mod wire;

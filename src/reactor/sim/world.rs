@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::chat::{Chat, OFFLINE_AFTER_MS};
 use super::checker::Checker;
 use super::device::{Heard, Line, frame};
 use super::wire::{NodeEnd, Wire};
@@ -39,17 +40,21 @@ use crate::wire::payload::Payload;
 
 /// A node and everything around it.
 pub(super) struct World {
-    random: SmallRng,
-    now: Now,
+    pub(super) random: SmallRng,
+    pub(super) now: Now,
     node: Arc<Node>,
-    shards: Vec<Shard<NodeEnd>>,
+    pub(super) shards: Vec<Shard<NodeEnd>>,
     posts: Vec<Post>,
     /// Connections by number; a number is never used again.
-    lines: HashMap<u64, Line>,
+    pub(super) lines: HashMap<u64, Line>,
     /// Each device's newest connection.
     newest: HashMap<usize, u64>,
     waiting: HashMap<u64, Waiting>,
     checker: Checker,
+    /// What devices say to each other.
+    pub(super) chat: Chat,
+    /// When each device was last seen to lose a connection.
+    pub(super) left: HashMap<usize, u64>,
     numbers: u64,
 }
 
@@ -69,6 +74,9 @@ impl World {
         config.lifetime.age_max = Duration::from_secs(60);
         config.lifetime.age_jitter = Duration::from_secs(20);
         config.limits.outbox_stall_timeout = Duration::from_secs(4);
+        config.presence.offline_after = Duration::from_millis(OFFLINE_AFTER_MS);
+        config.limits.sends_per_second = 20;
+        config.limits.sends_burst = 20;
         config.limits.outbox_bytes_max = crate::config::size::Size::kib(2);
         let settings = Settings::load(&config).unwrap();
         // Some lives have mailboxes that are nearly always full.
@@ -109,6 +117,8 @@ impl World {
             newest: HashMap::new(),
             waiting: HashMap::new(),
             checker: Checker::default(),
+            chat: Chat::default(),
+            left: HashMap::new(),
             numbers: 0,
         }
     }
@@ -123,12 +133,13 @@ impl World {
         }
         self.calm_down();
         self.check_one_holder();
+        self.check_chat();
         self.drain();
         self.checker.finish();
         self.check_nothing_left();
         (
             self.numbers,
-            self.checker.heard(),
+            self.checker.heard() + self.chat.heard(),
             total(&self.node.cells, |cells| &cells.bytes_out),
         )
     }
@@ -164,7 +175,8 @@ impl World {
                 let device = self.random.random_range(0..DEVICES);
                 self.connect(device);
             }
-            12..60 => self.submit(),
+            12..40 => self.submit(),
+            40..60 => self.chat(),
             60..66 => self.with_line(|line, _, _| line.wire.borrow_mut().cut()),
             66..72 => self.with_line(|line, now, late| {
                 line.wire
@@ -192,7 +204,7 @@ impl World {
         }
     }
 
-    fn with_line(&mut self, act: impl FnOnce(&mut Line, u64, u64)) {
+    pub(super) fn with_line(&mut self, act: impl FnOnce(&mut Line, u64, u64)) {
         let late_ms = self.random.random_range(0..1_000);
         let mut numbers: Vec<_> = self.lines.keys().copied().collect();
         numbers.sort_unstable();
@@ -228,7 +240,8 @@ impl World {
         wire.borrow_mut()
             .send(&request[cut..], self.now.ms() + late_ms);
         let number = self.next_number();
-        self.lines.insert(number, Line::new(device, shard, wire));
+        self.lines
+            .insert(number, Line::new(number, device, shard, wire));
         self.newest.insert(device, number);
     }
 
@@ -257,7 +270,7 @@ impl World {
         self.waiting.insert(number, waiting);
     }
 
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
     }
@@ -334,8 +347,12 @@ impl World {
                 match heard {
                     Heard::Text(value) => match value["type"].as_str().unwrap() {
                         "message" => {
-                            self.checker
-                                .hear(value["data"].as_u64().unwrap(), line.device, number);
+                            let message = value["data"].as_u64().unwrap();
+                            if value["from"]["device"].is_string() {
+                                self.chat.hear(message, line.device, number);
+                            } else {
+                                self.checker.hear(message, line.device, number);
+                            }
                             if value["ack"] == true {
                                 let ack = format!(
                                     r#"{{"type":"ack","message_id":{}}}"#,
@@ -345,7 +362,17 @@ impl World {
                             }
                         }
                         "goaway" if !line.is_deaf => wire.send(&frame(8, &[3, 233]), now_ms + 50),
-                        "welcome" | "goaway" | "error" => {}
+                        "reply" => self.chat.reply(&value, number),
+                        "devices" if value["id"] != "l" => {
+                            let watched = line.watched.as_mut();
+                            watched.unwrap().show(&value, line.device);
+                        }
+                        "presence" => {
+                            if let Some(watched) = &mut line.watched {
+                                watched.tell(&value, line.device);
+                            }
+                        }
+                        "welcome" | "goaway" | "error" | "devices" => {}
                         other => panic!("unexpected {other}"),
                     },
                     Heard::Ping(payload) => wire.send(&frame(10, &payload), now_ms + 20),
@@ -354,6 +381,7 @@ impl World {
                 }
             }
             if line.is_over() {
+                self.left.insert(line.device, now_ms);
                 self.lines.remove(&number);
             }
         }
@@ -442,6 +470,10 @@ impl World {
         for shard in &self.shards {
             assert!(shard.is_done(), "a connection is left");
             assert_eq!(shard.api.waiters.len(), 0, "a waiter is left");
+            assert_eq!(shard.requests.len(), 0, "a request is left");
+            assert_eq!(shard.allowances.len(), 0, "an allowance is left");
+            assert!(shard.fanouts.is_empty(), "a message to an account is left");
+            assert!(shard.watches.is_empty(), "a watch is left");
         }
         for device in 0..DEVICES {
             let presence = &self.node.presence;
@@ -452,11 +484,17 @@ impl World {
                 "d-{device} is left in presence"
             );
         }
+        assert!(
+            self.node.accounts.is_empty(),
+            "a line is left in its account"
+        );
+        assert_eq!(self.node.accounts.watched(), 0, "a watch is left");
         let cells = &self.node.cells;
         let left = |name, number: fn(&crate::metrics::ShardCells) -> &crate::metrics::Cell| {
             assert_eq!(total(cells, number), 0, "{name}");
         };
         left("handshakes", |cells| &cells.handshakes);
+        left("watches", |cells| &cells.watches);
         left("undelivered", |cells| &cells.undelivered);
         left("outbox bytes", |cells| &cells.outbox_bytes);
         assert_eq!(self.node.sockets.load(Ordering::Relaxed), 0, "sockets");
@@ -488,7 +526,7 @@ fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Sha
 }
 
 const SHARDS: u16 = 3;
-const DEVICES: usize = 8;
+pub(super) const DEVICES: usize = 8;
 /// Mishaps in one life.
 /// More than a crowd needs to get in, however unevenly its shards run.
 const CROWD_ROUNDS_MAX: usize = 200;

@@ -1,0 +1,271 @@
+//! What simulated devices say to each other and watch of each other, and the judge of it.
+
+use std::collections::BTreeMap;
+
+use hashbrown::{HashMap, HashSet};
+use rand::Rng as _;
+use serde_json::Value;
+
+use super::device::frame;
+use super::world::{DEVICES, World};
+
+/// What is known of the messages between devices of one life.
+#[derive(Debug, Default)]
+pub(super) struct Chat {
+    said: HashMap<u64, Said>,
+    /// Messages that a device has heard.
+    heard: HashSet<(u64, usize)>,
+    /// The last message of a line that another line heard, by (sender's line, receiver's line).
+    latest: HashMap<(u64, u64), u64>,
+    /// Whether a message was carried out, once its sender was told.
+    replied: HashMap<u64, bool>,
+}
+
+/// A message of a device.
+#[derive(Debug)]
+struct Said {
+    by: usize,
+    line: u64,
+    to: To,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Device(usize),
+    Account(usize),
+}
+
+/// What a line has been shown and told of its account.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    devices: BTreeMap<String, String>,
+    /// The first page has come: what was told before belongs to an earlier watch.
+    is_begun: bool,
+    /// Everything has been shown.
+    pub(super) is_live: bool,
+}
+
+/// The account of a device.
+pub(super) fn account(device: usize) -> usize {
+    device % 3
+}
+
+impl World {
+    /// A device sends, lists or watches.
+    pub(super) fn chat(&mut self) {
+        let number = self.next_number();
+        let to_device = self.random.random_range(0..DEVICES);
+        let to_account = self.random.random_range(0..3);
+        let wait = ["queued", "written", "acked"][self.random.random_range(0..3)];
+        let choice = self.random.random_range(0..10);
+        let mut said = None;
+        self.with_line(|line, now, late| {
+            let text = match choice {
+                0 if line.watched.is_none() => {
+                    line.watched = Some(Watched::default());
+                    format!(r#"{{"type":"watch","id":{number}}}"#)
+                }
+                0 | 1 => r#"{"type":"list","id":"l"}"#.into(),
+                2 if line.watched.as_ref().is_some_and(|watched| watched.is_live) => {
+                    line.watched = None;
+                    r#"{"type":"unwatch","id":"u"}"#.into()
+                }
+                _ => {
+                    let (to, name, id) = if choice < 8 {
+                        (To::Device(to_device), "device", format!("d-{to_device}"))
+                    } else {
+                        (To::Account(to_account), "user", format!("a-{to_account}"))
+                    };
+                    let (by, line) = (line.device, line.number);
+                    said = Some(Said { by, line, to });
+                    format!(
+                        r#"{{"type":"send","id":{number},"to":{{"{name}":"{id}"}},"data":{number},"wait":"{wait}","timeout_ms":2000}}"#
+                    )
+                }
+            };
+            line.wire.borrow_mut().send(&frame(1, text.as_bytes()), now + late);
+        });
+        if let Some(said) = said {
+            self.chat.said.insert(number, said);
+        }
+    }
+
+    /// When nothing has happened for a while, whoever has a line knows all there is to know.
+    pub(super) fn check_chat(&self) {
+        for (number, said) in &self.chat.said {
+            let is_heard_by_node = self
+                .lines
+                .get(&said.line)
+                .is_some_and(|line| !line.is_over());
+            assert!(
+                !is_heard_by_node || self.chat.replied.contains_key(number),
+                "message {number} of d-{} has no reply",
+                said.by
+            );
+        }
+        let online = self.online();
+        for line in self.lines.values().filter(|line| !line.is_over()) {
+            let Some(watched) = &line.watched else {
+                continue;
+            };
+            assert!(
+                watched.is_live,
+                "d-{} was not shown everything",
+                line.device
+            );
+            self.check_watched(line.device, watched, &online);
+        }
+    }
+
+    fn check_watched(&self, watcher: usize, watched: &Watched, online: &HashSet<usize>) {
+        for device in (0..DEVICES).filter(|device| account(*device) == account(watcher)) {
+            let is_known = watched.devices.contains_key(&format!("d-{device}"));
+            if online.contains(&device) {
+                assert!(
+                    is_known,
+                    "d-{watcher} does not know that d-{device} is there"
+                );
+            } else if is_known {
+                let left_ms = self.left.get(&device).copied().unwrap_or_default();
+                assert!(
+                    self.now.ms() - left_ms < OFFLINE_AFTER_MS + 500,
+                    "d-{watcher} still takes d-{device} to be there"
+                );
+            }
+        }
+    }
+
+    fn online(&self) -> HashSet<usize> {
+        let conns = self.shards.iter().flat_map(|shard| shard.arena.iter());
+        let devices = conns.filter_map(|(_, conn)| conn.device());
+        let names = devices.map(|device| device.identity.device().to_owned());
+        names.map(|name| number_of(&name)).collect()
+    }
+}
+
+impl Chat {
+    /// A line of a device heard a message of another device.
+    pub(super) fn hear(&mut self, number: u64, device: usize, line: u64) {
+        let said = &self.said[&number];
+        match said.to {
+            To::Device(to) => assert_eq!(to, device, "message {number} reached another device"),
+            To::Account(to) => {
+                assert_eq!(
+                    to,
+                    account(device),
+                    "message {number} reached another account"
+                );
+                assert_ne!(said.by, device, "message {number} came back");
+            }
+        }
+        assert_eq!(
+            account(said.by),
+            account(device),
+            "message {number} crossed accounts without a right"
+        );
+        assert!(
+            self.heard.insert((number, device)),
+            "message {number} was heard twice"
+        );
+        let latest = self.latest.entry((said.line, line)).or_default();
+        assert!(
+            *latest < number,
+            "message {number} overtook {latest} of the same line"
+        );
+        *latest = number;
+        if said.to == To::Device(device) {
+            let was_given_up = self.replied.get(&number) == Some(&false);
+            assert!(!was_given_up, "message {number} was given up and yet heard");
+        }
+    }
+
+    /// A line got a reply.
+    pub(super) fn reply(&mut self, reply: &Value, line: u64) {
+        let Some(number) = reply["id"].as_u64() else {
+            return;
+        };
+        let Some(said) = self.said.get(&number) else {
+            // A watch that was refused.
+            return;
+        };
+        assert_eq!(
+            said.line, line,
+            "the reply to {number} went to another line"
+        );
+        let code = reply["error"]["code"].as_str();
+        // After a timeout, or when a line ended under a written message, the device may have it.
+        let may_be_there = code.is_none() || code == Some("ack_timeout");
+        assert!(
+            self.replied.insert(number, may_be_there).is_none(),
+            "message {number} was replied to twice"
+        );
+        if let To::Device(device) = said.to {
+            let is_heard = self.heard.contains(&(number, device));
+            assert!(
+                may_be_there || !is_heard,
+                "message {number} was heard and yet given up: {reply}"
+            );
+        }
+    }
+
+    /// How many were heard.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.len()
+    }
+}
+
+impl Watched {
+    /// A page of the account.
+    pub(super) fn show(&mut self, page: &Value, device: usize) {
+        for shown in page["devices"].as_array().unwrap() {
+            let (id, state) = (text(&shown["device_id"]), text(&shown["state"]));
+            assert_eq!(
+                account(number_of(&id)),
+                account(device),
+                "{id} is another account's"
+            );
+            assert!(["online", "moving"].contains(&&*state), "{page}");
+            assert!(
+                self.devices.insert(id, state).is_none(),
+                "shown twice: {page}"
+            );
+        }
+        self.is_begun = true;
+        self.is_live = page["more"] == false;
+    }
+
+    /// A change.
+    pub(super) fn tell(&mut self, told: &Value, device: usize) {
+        if !self.is_begun {
+            return;
+        }
+        let (id, state) = (text(&told["device_id"]), text(&told["state"]));
+        assert_eq!(
+            account(number_of(&id)),
+            account(device),
+            "{id} is another account's"
+        );
+        let known = self.devices.get(&id).cloned();
+        match &*state {
+            "online" => assert_ne!(known.as_deref(), Some("online"), "no news: {told}"),
+            "moving" => assert_eq!(known.as_deref(), Some("online"), "{told}"),
+            _ => assert!(known.is_some(), "nobody knew it: {told}"),
+        }
+        if state == "offline" {
+            self.devices.remove(&id);
+        } else {
+            self.devices.insert(id, state);
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn number_of(name: &str) -> usize {
+    name.strip_prefix("d-").unwrap().parse().unwrap()
+}
+
+/// After how long a device that has left is told of.
+pub(super) const OFFLINE_AFTER_MS: u64 = 2_000;
