@@ -240,7 +240,7 @@ impl Errand {
 
 /// Lines that one iteration writes to: each costs a `send` of some 5 µs, so all of them well below a millisecond.
 /// In tests few, so that a small account takes several iterations too.
-const FANOUT_SLICE: usize = if cfg!(test) { 2 } else { 128 };
+const FANOUT_SLICE: usize = if cfg!(test) { 1 } else { 128 };
 /// The most lines a message to an account may go to: 256 KiB of places.
 pub(crate) const FANOUT_LINES_MAX: usize = 65_536;
 /// Messages to accounts that a shard has under way at once.

@@ -6,7 +6,6 @@ use hashbrown::{HashMap, HashSet};
 use rand::Rng as _;
 use serde_json::Value;
 
-use super::device::frame;
 use super::world::{DEVICES, World};
 
 /// What is known of the messages between devices of one life.
@@ -51,43 +50,56 @@ pub(super) fn account(device: usize) -> usize {
 }
 
 impl World {
-    /// A device sends, lists or watches.
+    /// A device lists, watches, or sends some messages at once.
     pub(super) fn chat(&mut self) {
-        let number = self.next_number();
-        let to_device = self.random.random_range(0..DEVICES);
-        let to_account = self.random.random_range(0..3);
-        let wait = ["queued", "written", "acked"][self.random.random_range(0..3)];
-        let choice = self.random.random_range(0..10);
-        let mut said = None;
-        self.with_line(|line, now, late| {
-            let text = match choice {
-                0 if line.watched.is_none() => {
+        let id = self.next_number();
+        match self.random.random_range(0..10) {
+            0 => self.with_line(|line, now, late| {
+                if line.watched.is_none() {
                     line.watched = Some(Watched::default());
-                    format!(r#"{{"type":"watch","id":{number}}}"#)
+                    line.say(&format!(r#"{{"type":"watch","id":{id}}}"#), now + late);
                 }
-                0 | 1 => r#"{"type":"list","id":"l"}"#.into(),
-                2 if line.watched.as_ref().is_some_and(|watched| watched.is_live) => {
+            }),
+            1 => self.with_line(|line, now, late| {
+                line.say(r#"{"type":"list","id":"l"}"#, now + late);
+            }),
+            2 => self.with_line(|line, now, late| {
+                if line.watched.as_ref().is_some_and(|watched| watched.is_live) {
                     line.watched = None;
-                    r#"{"type":"unwatch","id":"u"}"#.into()
+                    line.say(r#"{"type":"unwatch","id":"u"}"#, now + late);
                 }
-                _ => {
-                    let (to, name, id) = if choice < 8 {
-                        (To::Device(to_device), "device", format!("d-{to_device}"))
-                    } else {
-                        (To::Account(to_account), "user", format!("a-{to_account}"))
-                    };
-                    let (by, line) = (line.device, line.number);
-                    said = Some(Said { by, line, to });
-                    format!(
-                        r#"{{"type":"send","id":{number},"to":{{"{name}":"{id}"}},"data":{number},"wait":"{wait}","timeout_ms":2000}}"#
-                    )
-                }
-            };
-            line.wire.borrow_mut().send(&frame(1, text.as_bytes()), now + late);
-        });
-        if let Some(said) = said {
-            self.chat.said.insert(number, said);
+            }),
+            _ => self.send_some(),
         }
+    }
+
+    fn send_some(&mut self) {
+        let mut sends = Vec::new();
+        for _ in 0..self.random.random_range(1..5) {
+            let to = if self.random.random_ratio(1, 3) {
+                To::Account(self.random.random_range(0..3))
+            } else {
+                To::Device(self.random.random_range(0..DEVICES))
+            };
+            let wait = ["queued", "written", "acked"][self.random.random_range(0..3)];
+            sends.push((self.next_number(), to, wait));
+        }
+        let mut said = Vec::new();
+        self.with_line(|line, now, late| {
+            for (number, to, wait) in sends {
+                let to_text = match to {
+                    To::Device(to) => format!(r#"{{"device":"d-{to}"}}"#),
+                    To::Account(to) => format!(r#"{{"user":"a-{to}"}}"#),
+                };
+                let text = format!(
+                    r#"{{"type":"send","id":{number},"to":{to_text},"data":{number},"wait":"{wait}","timeout_ms":2000}}"#
+                );
+                line.say(&text, now + late);
+                let (by, line) = (line.device, line.number);
+                said.push((number, Said { by, line, to }));
+            }
+        });
+        self.chat.said.extend(said);
     }
 
     /// When nothing has happened for a while, whoever has a line knows all there is to know.

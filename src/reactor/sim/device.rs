@@ -63,6 +63,12 @@ impl Line {
             || (wire.is_ended_by_node && wire.outbound.is_empty())
     }
 
+    /// Puts a text frame on its way.
+    pub(super) fn say(&self, text: &str, arrives_ms: u64) {
+        let frame = frame(1, text.as_bytes());
+        self.wire.borrow_mut().send(&frame, arrives_ms);
+    }
+
     /// The upgrade request.
     pub(super) fn request(device: usize) -> Vec<u8> {
         format!(
