@@ -46,6 +46,7 @@ mod sim;
 pub(crate) mod source;
 pub(crate) mod sweep;
 pub(crate) mod tally;
+mod view;
 pub(crate) mod waiter;
 pub(crate) mod watch;
 

@@ -8,8 +8,7 @@
 //! A line that ends is not told at once. If the device has another line before `presence.offline_after` has passed, it
 //! was never away.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
@@ -22,7 +21,8 @@ use crate::protocol::device::encode_refusal;
 use crate::reactor::account::slices;
 use crate::reactor::shard::{Shard, Timer};
 use crate::reactor::sweep::millis;
-use crate::wire::account::{Cause, Listed, Rest, encode_devices, encode_presence};
+use crate::reactor::view::{Telling, View};
+use crate::wire::account::{Cause, encode_presence};
 use crate::wire::api::DeviceState;
 use crate::wire::error::ErrorCode;
 use crate::wire::reply::encode_done;
@@ -39,45 +39,6 @@ pub(crate) struct Watches {
     absences: VecDeque<Absence>,
 }
 
-/// An account as the watchers of one shard see it.
-#[derive(Debug)]
-struct View {
-    /// The number of this watch: news for an earlier one are none.
-    watch: u32,
-    devices: BTreeMap<Box<str>, Seen>,
-    /// Surveys whose lines are not in it yet.
-    missing: usize,
-    watchers: Vec<Watcher>,
-}
-
-/// A device of a watched account.
-#[derive(Debug)]
-struct Seen {
-    /// Its newest line.
-    generation: u64,
-    /// What watchers know: online, or moving.
-    told: DeviceState,
-    /// That line has ended, and nothing was told of it yet.
-    is_absent: bool,
-}
-
-#[derive(Debug)]
-struct Watcher {
-    conn: ConnId,
-    /// The id of its request, as raw JSON.
-    id: Box<str>,
-    progress: Progress,
-}
-
-/// How much of the account a watcher has been shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Progress {
-    /// All devices up to this one, or none yet. Changes of devices that come later are in their page.
-    Paging(Option<Box<str>>),
-    /// All of them.
-    Live,
-}
-
 /// A line that has ended.
 #[derive(Debug)]
 struct Absence {
@@ -86,13 +47,6 @@ struct Absence {
     device_id: Box<str>,
     generation: u64,
     reason: CloseReason,
-    at_ms: u64,
-}
-
-/// What watchers are to be told of a device.
-struct Telling {
-    state: DeviceState,
-    cause: Cause,
     at_ms: u64,
 }
 
@@ -113,22 +67,13 @@ impl<T: Transport> Shard<T> {
             return encode_refusal(id, ErrorCode::Overloaded, cause, out);
         };
         self.cells().watches.add(1);
-        let watcher = Watcher {
-            conn,
-            id: id.into(),
-            progress: Progress::Paging(None),
-        };
         self.watches.paging.push((conn, account.as_str().into()));
         if let Some(view) = self.watches.views.get_mut(account.as_str()) {
-            return view.watchers.push(watcher);
+            return view.add(conn, id);
         }
         let slices = slices(&places);
-        let view = View {
-            watch,
-            devices: BTreeMap::new(),
-            missing: slices.len(),
-            watchers: vec![watcher],
-        };
+        let mut view = View::new(watch, slices.len());
+        view.add(conn, id);
         self.watches.views.insert(account.as_str().into(), view);
         let asker = self.id;
         if !self.survey(&account, slices, |_| Asker::View(asker, watch)) {
@@ -154,11 +99,10 @@ impl<T: Transport> Shard<T> {
         let Some(view) = self.watches.views.get_mut(account) else {
             return;
         };
-        let Some(at) = view.watchers.iter().position(|other| other.conn == conn) else {
+        if !view.remove(conn) {
             return;
-        };
-        view.watchers.swap_remove(at);
-        if view.watchers.is_empty() {
+        }
+        if view.is_unwatched() {
             self.watches.views.remove(account);
         }
         self.watches.paging.retain(|(other, _)| *other != conn);
@@ -170,26 +114,15 @@ impl<T: Transport> Shard<T> {
     /// Takes what another shard has found of an account that is watched here.
     pub(crate) fn handle_surveyed(&mut self, surveyed: &Surveyed) {
         let view = self.watches.views.get_mut(&surveyed.account);
-        let Some(view) = view.filter(|view| view.watch == surveyed.watch) else {
-            return;
-        };
-        for member in &surveyed.members {
-            let told = DeviceState::of(member.leaving);
-            view.see(&member.device_id, member.generation, told);
-            // Nobody was shown anything yet, so nothing needs to be told.
-            if let Some(seen) = view.devices.get_mut(&member.device_id)
-                && seen.generation == member.generation
-            {
-                seen.told = told;
-            }
+        if let Some(view) = view.filter(|view| view.is_of(surveyed.watch)) {
+            view.merge(surveyed);
         }
-        view.missing = view.missing.saturating_sub(1);
     }
 
     /// Takes the news of a line whose account is watched here, and tells what is to be told of it at once.
     pub(crate) fn handle_change(&mut self, change: &Change, now: Now) {
         let view = self.watches.views.get_mut(&change.account);
-        let Some(view) = view.filter(|view| view.watch == change.watch) else {
+        let Some(view) = view.filter(|view| view.is_of(change.watch)) else {
             return;
         };
         let telling = match change.turn {
@@ -260,13 +193,7 @@ impl<T: Transport> Shard<T> {
         let Some(view) = self.watches.views.get(account) else {
             return;
         };
-        let is_shown = |watcher: &&Watcher| watcher.progress.has_shown(device_id);
-        let conns: Vec<_> = view
-            .watchers
-            .iter()
-            .filter(is_shown)
-            .map(|watcher| watcher.conn)
-            .collect();
+        let conns = view.hearers(device_id);
         if conns.is_empty() {
             return;
         }
@@ -317,7 +244,7 @@ impl<T: Transport> Shard<T> {
         let Some(view) = self.watches.views.get_mut(account) else {
             return true;
         };
-        if view.missing > 0 {
+        if !view.is_whole() {
             return false;
         }
         let mut text = Vec::new();
@@ -334,7 +261,7 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn has_pages(&self) -> bool {
         self.watches.paging.iter().any(|(conn, account)| {
             let view = self.watches.views.get(account);
-            view.is_none_or(|view| view.missing == 0) && self.reads(*conn)
+            view.is_none_or(View::is_whole) && self.reads(*conn)
         })
     }
 }
@@ -347,110 +274,6 @@ impl Watches {
     }
 }
 
-impl View {
-    /// Notes a line that is there, unless a newer one is known; true when the device was not.
-    fn see(&mut self, device_id: &str, generation: u64, told: DeviceState) -> bool {
-        let Some(seen) = self.devices.get_mut(device_id) else {
-            let seen = Seen {
-                generation,
-                told,
-                is_absent: false,
-            };
-            self.devices.insert(device_id.into(), seen);
-            return true;
-        };
-        if seen.generation < generation {
-            seen.generation = generation;
-            seen.is_absent = false;
-        }
-        false
-    }
-
-    fn open(&mut self, change: &Change) -> Option<Telling> {
-        let is_new = self.see(&change.device_id, change.generation, DeviceState::Online);
-        let seen = self.devices.get_mut(&change.device_id)?;
-        if seen.generation != change.generation {
-            return None;
-        }
-        let was_told = std::mem::replace(&mut seen.told, DeviceState::Online);
-        let is_news = is_new || was_told != DeviceState::Online;
-        is_news.then_some(Telling {
-            state: DeviceState::Online,
-            cause: Cause::Connected,
-            at_ms: change.at_ms,
-        })
-    }
-
-    fn leave(&mut self, change: &Change, reason: CloseReason) -> Option<Telling> {
-        let seen = self.devices.get_mut(&change.device_id)?;
-        if seen.generation != change.generation || seen.told == DeviceState::Moving {
-            return None;
-        }
-        seen.told = DeviceState::Moving;
-        Some(Telling {
-            state: DeviceState::Moving,
-            cause: Cause::Line(reason),
-            at_ms: change.at_ms,
-        })
-    }
-
-    /// Notes the end of a line; true when it was the device's newest.
-    fn end(&mut self, change: &Change) -> bool {
-        let seen = self.devices.get_mut(&change.device_id);
-        let Some(seen) = seen.filter(|seen| seen.generation == change.generation) else {
-            return false;
-        };
-        !std::mem::replace(&mut seen.is_absent, true)
-    }
-
-    /// Forgets a device if it is still away since that line; true when it was.
-    fn forget(&mut self, device_id: &str, generation: u64) -> bool {
-        let seen = self.devices.get(device_id);
-        let is_away = seen.is_some_and(|seen| seen.is_absent && seen.generation == generation);
-        if is_away {
-            self.devices.remove(device_id);
-        }
-        is_away
-    }
-
-    /// Writes the next page for a watcher; whether there is another, or `None` for who does not watch.
-    fn show_page(&mut self, conn: ConnId, out: &mut Vec<u8>) -> Option<bool> {
-        let watcher = self
-            .watchers
-            .iter_mut()
-            .find(|watcher| watcher.conn == conn)?;
-        let Progress::Paging(after) = &watcher.progress else {
-            return None;
-        };
-        let after = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let rest = || self.devices.range::<str, _>((after, Bound::Unbounded));
-        let page: Vec<_> = rest().take(PAGE_DEVICES).collect();
-        let more = rest().nth(PAGE_DEVICES).is_some();
-        let listed = page.iter().map(|(device_id, seen)| Listed {
-            device_id,
-            state: seen.told,
-        });
-        encode_devices(&watcher.id, listed, Rest::More(more), out);
-        watcher.progress = match page.last() {
-            Some((last, _)) if more => Progress::Paging(Some((*last).clone())),
-            _ => Progress::Live,
-        };
-        Some(more)
-    }
-}
-
-impl Progress {
-    fn has_shown(&self, device_id: &str) -> bool {
-        match self {
-            Self::Live => true,
-            Self::Paging(after) => after.as_deref().is_some_and(|after| device_id <= after),
-        }
-    }
-}
-
-/// Devices in one page of a watch: some 16 KiB.
-/// In tests few, so that a small account has several too.
-const PAGE_DEVICES: usize = if cfg!(test) { 2 } else { 200 };
 /// A watcher with more than this to read gets no page yet.
 const PAGE_OUTBOX_BYTES_MAX: usize = 32 * 1024;
 /// Pages written per iteration.
