@@ -21,6 +21,11 @@ pub struct Head<'a> {
 }
 
 impl HeadBuffer {
+    /// Whether nothing of a head has come yet.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Takes the next bytes of the connection; `None` while the head is not whole.
     ///
     /// # Errors

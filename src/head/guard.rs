@@ -102,6 +102,11 @@ impl Guard {
     pub fn is_in_head(&self) -> bool {
         self.place == Place::Head
     }
+
+    /// Whether the last request has arrived whole and no byte of another has come.
+    pub fn is_between_requests(&self) -> bool {
+        self.is_in_head() && self.head.is_empty()
+    }
 }
 
 /// What follows a head, if everybody agrees on it.

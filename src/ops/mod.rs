@@ -1,11 +1,12 @@
 //! Layer 5: what operators and their machines look at: metrics and probes.
 //!
 //! A listener of its own, so that nobody who may send can look, and no load of senders keeps a probe waiting. Reads
-//! what others count (`scrape`, `pulse`, `memory`) and changes nothing.
+//! what others count (`scrape`, `pulse`, `memory`) and changes nothing. Its connections are few (`listener`), and
+//! their requests framed strictly and in time (`guarded`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -18,12 +19,15 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::config::section::ApiRole;
 use crate::error::StartError;
+use crate::ops::listener::OpsListener;
 use crate::ops::pulse::Pulse;
 use crate::ops::scrape::Scrape;
 use crate::ops::tls::TlsListener;
 use crate::protocol::auth::api_key::Shown;
 use crate::reactor::node::Node;
 
+mod guarded;
+mod listener;
 pub(crate) mod memory;
 mod pulse;
 mod scrape;
@@ -40,11 +44,14 @@ pub async fn listen(config: &Config, node: &Arc<Node>) -> Result<SocketAddr, Sta
     let failed = |source| StartError::listening(addr, "listen.ops", source);
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let router = router(node);
+    let refused = Arc::new(AtomicU64::new(0));
+    let router = router(node, &refused);
     if config.ops_tls.is_on() {
         let listener = TlsListener::new(listener, bound, Arc::clone(node));
+        let listener = OpsListener::new(listener, node, refused);
         tokio::spawn(async move { report(axum::serve(listener, router).await) });
     } else {
+        let listener = OpsListener::new(listener, node, refused);
         tokio::spawn(async move { report(axum::serve(listener, router).await) });
     }
     Ok(bound)
@@ -64,10 +71,10 @@ struct Ops {
     pulse: Pulse,
 }
 
-fn router(node: &Arc<Node>) -> Router {
+fn router(node: &Arc<Node>, refused: &Arc<AtomicU64>) -> Router {
     let ops = Ops {
         node: Arc::clone(node),
-        scrape: Scrape::new(node),
+        scrape: Scrape::new(node, refused),
         pulse: Pulse::new(&node.cells, Instant::now()),
     };
     Router::new()

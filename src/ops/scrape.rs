@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -24,9 +24,11 @@ impl Scrape {
     pub(super) const CONTENT_TYPE: &str =
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    pub(super) fn new(node: &Arc<Node>) -> Self {
+    /// The numbers of a node, and of connections that its ops listener has refused.
+    pub(super) fn new(node: &Arc<Node>, refused: &Arc<AtomicU64>) -> Self {
         let mut registry = Registry::with_prefix("tautline");
-        registry.register_collector(Box::new(Numbers(Arc::clone(node))));
+        let numbers = Numbers(Arc::clone(node), Arc::clone(refused));
+        registry.register_collector(Box::new(numbers));
         Self(registry)
     }
 
@@ -41,7 +43,7 @@ impl Scrape {
 
 /// The numbers of a node, read when a scrape asks for them.
 #[derive(Debug)]
-struct Numbers(Arc<Node>);
+struct Numbers(Arc<Node>, Arc<AtomicU64>);
 
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -86,7 +88,10 @@ impl Numbers {
         self.encode_certificates(page)?;
         let help = "Reloads that left the old configuration in place";
         let reloads = ("config_reload_failures", None, help);
-        page.counter(reloads, self.0.failed_reloads.load(Ordering::Relaxed))
+        page.counter(reloads, self.0.failed_reloads.load(Ordering::Relaxed))?;
+        let help = "Connections to this listener that were closed because too many are open";
+        let refused = ("ops_connections_refused", None, help);
+        page.counter(refused, self.1.load(Ordering::Relaxed))
     }
 }
 

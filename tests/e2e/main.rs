@@ -15,6 +15,7 @@ mod api;
 mod auth;
 mod authority;
 mod canary;
+mod census;
 mod certificate;
 mod control;
 mod d2d;
