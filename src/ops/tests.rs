@@ -10,7 +10,10 @@ use crate::api::tests::Bench;
 use crate::metrics::Ending;
 
 async fn ask(node: &Arc<Node>, request: Request<Body>) -> (StatusCode, String) {
-    let response = router(node, &Arc::default()).oneshot(request).await.unwrap();
+    let response = router(node, &Arc::default())
+        .oneshot(request)
+        .await
+        .unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())

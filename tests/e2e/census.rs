@@ -77,7 +77,12 @@ impl Census {
         if grown > MEMORY_TOLERANCE {
             differences.push(format!("memory grew by {grown} bytes from {}", self.memory));
         }
-        compare("descriptors", &self.descriptors, &now.descriptors, &mut differences);
+        compare(
+            "descriptors",
+            &self.descriptors,
+            &now.descriptors,
+            &mut differences,
+        );
         compare("gauge", &self.gauges, &now.gauges, &mut differences);
         differences
     }

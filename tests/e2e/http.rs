@@ -121,13 +121,14 @@ impl Http {
         self.0.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Everything until the other side closes, or until nothing has come for this long.
-    pub(crate) fn read_until_quiet(&mut self, quiet: Duration) -> Vec<u8> {
-        self.0.get_ref().set_read_timeout(Some(quiet)).unwrap();
+    /// Everything until the other side closes, and whether it did before nothing had come for this long.
+    pub(crate) fn read_to_close(&mut self, patience: Duration) -> (Vec<u8>, bool) {
+        self.0.get_ref().set_read_timeout(Some(patience)).unwrap();
         let mut rest = Vec::new();
-        // Quiet and a reset end it like a close.
-        self.0.read_to_end(&mut rest).ok();
-        rest
+        let end = self.0.read_to_end(&mut rest);
+        // A reset ends it as well.
+        let is_open = end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        (rest, !is_open)
     }
 
     /// Everything until the other side closes. Panics when it does not close.

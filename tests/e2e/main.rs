@@ -12,6 +12,7 @@
 
 mod account;
 mod api;
+mod attack;
 mod auth;
 mod authority;
 mod canary;
