@@ -43,12 +43,13 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The first value of `name` in the query, percent-decoded; `None` when absent or not UTF-8.
+    /// The first value of `name` in the query, percent-decoded. Bytes outside UTF-8 become U+FFFD, so that a bad value is
+    /// refused and not taken for absent.
     ///
     /// A plus sign stays one, so that a base 64 token need not be escaped.
     pub fn query_pair(&self, name: &str) -> Option<Cow<'a, str>> {
         let (_, value) = pairs(self.query).find(|(key, _)| decoded_is(key, name))?;
-        percent_decode_str(value).decode_utf8().ok()
+        Some(percent_decode_str(value).decode_utf8_lossy())
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
         assert_eq!(target.query_pair("device_id").as_deref(), Some("tv-1"));
         assert_eq!(target.query_pair("token").as_deref(), Some("a+b%20"));
         assert_eq!(target.query_pair("flag").as_deref(), Some(""));
-        assert_eq!(target.query_pair("bad"), None);
+        assert_eq!(target.query_pair("bad").as_deref(), Some("\u{fffd}"));
         assert_eq!(target.query_pair("absent"), None);
     }
 

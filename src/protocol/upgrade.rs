@@ -13,6 +13,7 @@ use crate::metrics::Refusal;
 use crate::protocol::auth::authenticator::{AuthError, Authenticated, Authenticator, Credential};
 use crate::protocol::auth::origin::OriginPolicy;
 use crate::protocol::device::Dialect;
+use crate::protocol::intake::{Intake, IntakeLimits};
 use crate::wire::api::ErrorBody;
 use crate::wire::device::DeviceFrame;
 use crate::wire::error::ErrorCode;
@@ -33,6 +34,7 @@ pub struct Upgrade {
     head: HeadBuffer,
     turned_away: Option<Refusal>,
     greeted: Option<Dialect>,
+    intake: Intake,
 }
 
 /// Who may come in, and how much they may say first.
@@ -87,6 +89,7 @@ impl Upgrade {
             head: HeadBuffer::default(),
             turned_away,
             greeted: None,
+            intake: Intake::default(),
         }
     }
 
@@ -108,6 +111,16 @@ impl Upgrade {
     /// The dialect of a WebSocket that has yet to bring its token.
     pub fn greeted(&self) -> Option<Dialect> {
         self.greeted
+    }
+
+    /// Whether a WebSocket without its token yet may send so many bytes more in this second.
+    pub fn admits_bytes(&mut self, bytes: usize, limits: IntakeLimits, now: Now) -> bool {
+        self.intake.admits_bytes(bytes, limits, now.tick())
+    }
+
+    /// Whether a WebSocket without its token yet may send a frame more in this second.
+    pub fn admits_frame(&mut self, limits: IntakeLimits, now: Now) -> bool {
+        self.intake.admits_frame(limits, now.tick())
     }
 
     /// Takes bytes of the head.

@@ -139,8 +139,7 @@ impl<T: Transport> Shard<T> {
     /// Decodes and answers frames until the bytes are used up or the line is closed.
     pub(crate) fn handle_frames(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
         let settings = Arc::clone(&self.settings);
-        let device = self.arena.get_mut(id).and_then(|conn| conn.device_mut());
-        if device.is_some_and(|device| !device.admits_bytes(bytes.len(), settings.intake, now)) {
+        if !self.admits_bytes(id, bytes.len(), now) {
             return self.close(id, CloseReason::PolicyViolation);
         }
         let mut out = std::mem::take(&mut self.scratch);
@@ -172,6 +171,16 @@ impl<T: Transport> Shard<T> {
         self.heard(id, now);
     }
 
+    /// Whether a connection may send so many bytes more in this second, whoever it turns out to be.
+    fn admits_bytes(&mut self, id: ConnId, bytes: usize, now: Now) -> bool {
+        let limits = self.settings.intake;
+        match self.arena.get_mut(id).map(|conn| &mut conn.phase) {
+            Some(Phase::Device(device)) => device.admits_bytes(bytes, limits, now),
+            Some(Phase::Upgrade(upgrade)) => upgrade.admits_bytes(bytes, limits, now),
+            Some(Phase::Api(_) | Phase::Closing(_)) | None => true,
+        }
+    }
+
     fn handle_event(&mut self, id: ConnId, event: &Event<'_>, out: &mut Vec<u8>, now: Now) {
         let limits = self.settings.intake;
         let Some(conn) = self.arena.get_mut(id) else {
@@ -180,6 +189,9 @@ impl<T: Transport> Shard<T> {
         let device = match &mut conn.phase {
             Phase::Device(device) => device,
             Phase::Upgrade(upgrade) => {
+                if !upgrade.admits_frame(limits, now) {
+                    return self.close(id, CloseReason::PolicyViolation);
+                }
                 let dialect = upgrade.greeted().unwrap_or(Dialect::Json);
                 return self.handle_first_event(id, dialect, event, now);
             }

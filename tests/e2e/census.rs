@@ -21,22 +21,27 @@ impl Census {
     /// Counts a node on which nothing is under way.
     pub(crate) fn of_quiet(node: &Node) -> Self {
         let deadline = Deadline::after(PATIENCE);
+        let mut last = Self::of(node);
         loop {
+            pause(LOOK_AGAIN);
             let census = Self::of(node);
             let busy = census.busy();
-            if busy.is_empty() {
+            let is_steady = census.differences(&last).is_empty();
+            if busy.is_empty() && is_steady {
                 return census;
             }
             assert!(!deadline.has_passed(), "not quiet: {busy:?}");
-            pause(LOOK_AGAIN);
+            last = census;
         }
     }
 
     fn of(node: &Node) -> Self {
+        // Descriptors first: a scrape takes one.
+        let descriptors = descriptors(node.pid());
         Self {
             gauges: gauges(&node.ops("/metrics").text()),
-            descriptors: descriptors(node.pid()),
             memory: node.memory(),
+            descriptors,
         }
     }
 
