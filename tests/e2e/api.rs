@@ -86,7 +86,7 @@ fn without_a_good_key_the_answer_is_401() {
 
 #[test]
 fn a_slow_head_ends_at_its_deadline_however_it_trickles() {
-    let node = Node::start(&["api.head_timeout=500ms"]);
+    let node = Node::with_one_reactor(&["api.head_timeout=500ms"]);
     let mut canary = Canary::on(&node);
     let slow = Http::connect(node.ready.api);
     let mut silent = Http::connect(node.ready.api);
@@ -104,7 +104,7 @@ fn a_slow_head_ends_at_its_deadline_however_it_trickles() {
 
 #[test]
 fn a_slow_body_ends_at_its_deadline_however_it_trickles() {
-    let node = Node::start(&["api.body_timeout=500ms"]);
+    let node = Node::with_one_reactor(&["api.body_timeout=500ms"]);
     let mut canary = Canary::on(&node);
     let head = format!("POST {SEND} HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
     let slow = Http::connect(node.ready.api);
@@ -141,7 +141,7 @@ fn a_connection_without_requests_is_closed() {
 
 #[test]
 fn a_sender_that_hangs_up_leaves_nothing() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
     let wait = format!("{SEND}?wait=acked&timeout_ms=2000");
@@ -173,7 +173,7 @@ fn the_body_is_asked_for_when_the_sender_waits_for_that() {
 
 #[test]
 fn a_head_over_its_limit_is_431() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let long = "x".repeat(100_000);
     let many = vec![("X", "x"); 200];

@@ -17,7 +17,13 @@ const ORIGINS: &str = r#"origins = ["https://app.example.com"]"#;
 fn jwt_node(settings: &[&str]) -> (Node, Issuer, Issuer) {
     let (hs256, es256) = (Issuer::hs256(SECRET), Issuer::es256());
     let auth = format!("cookie = \"tt\"\n{ORIGINS}");
-    let node = jwt_setup(settings, &hs256, &es256, &auth).start();
+    // One reactor, which a canary shares with whoever makes trouble.
+    let settings: Vec<_> = ["reactor.threads=1"]
+        .iter()
+        .chain(settings)
+        .copied()
+        .collect();
+    let node = jwt_setup(&settings, &hs256, &es256, &auth).start();
     (node, hs256, es256)
 }
 
@@ -131,6 +137,44 @@ fn bad_tokens(hs256: &Issuer, es256: &Issuer) -> Vec<(&'static str, String)> {
         (
             "not yet valid",
             hs256.sign(&json!({"sub": "tv-1", "exp": now_s() + 600, "nbf": now_s() + 300})),
+        ),
+        (
+            "exp as text",
+            hs256.sign(&json!({"sub": "tv-1", "exp": "9999999999"})),
+        ),
+        (
+            "nbf as text",
+            hs256.sign(&json!({"sub": "tv-1", "exp": now_s() + 600, "nbf": "0"})),
+        ),
+        (
+            "a key of nobody's",
+            hs256.sign_with(&json!({"alg": "HS256", "kid": "../../hs256.key"}), &good),
+        ),
+        (
+            "a key it brings itself",
+            es256.sign_with(
+                &json!({"alg": "HS256", "jwk": {"kty": "oct", "k": "AA"}}),
+                &good,
+            ),
+        ),
+        (
+            "an extension we do not know",
+            hs256.sign_with(
+                &json!({"alg": "HS256", "crit": ["b64"], "b64": false}),
+                &good,
+            ),
+        ),
+        (
+            "no signature",
+            format!("{}.", hs256.token("tv-1", 600).rsplit_once('.').unwrap().0),
+        ),
+        (
+            "a fourth part",
+            format!("{}.AAAA", hs256.token("tv-1", 600)),
+        ),
+        (
+            "too long",
+            hs256.sign(&json!({"sub": "tv-1", "exp": now_s() + 600, "x": "y".repeat(3_900)})),
         ),
         ("garbage", "garbage".into()),
         ("dots", "..".into()),

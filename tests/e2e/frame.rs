@@ -34,7 +34,7 @@ fn ends(node: &Node, open: fn(&Node, &str) -> Line, cases: &[(&str, Vec<u8>, &[u
 
 #[test]
 fn frames_against_the_rfc_end_the_line_with_1002() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let unmasked = b"\x81\x02hi".to_vec();
     let long_ping = frame(PING, [0; 126]);
     let endless = [&[BINARY][..], &[0xff; 9], &[0; 4]].concat();
@@ -70,7 +70,7 @@ fn frames_against_the_rfc_end_the_line_with_1002() {
 
 #[test]
 fn close_frames_that_make_no_sense_end_the_line_with_1002() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let close = |code: u16| frame(CLOSE, code.to_be_bytes());
     ends(
         &node,
@@ -97,7 +97,7 @@ fn close_frames_that_make_no_sense_end_the_line_with_1002() {
 
 #[test]
 fn data_a_line_does_not_take_ends_it_with_1003() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     ends(
         &node,
         Line::open,
@@ -121,7 +121,7 @@ fn data_a_line_does_not_take_ends_it_with_1003() {
 
 #[test]
 fn text_that_is_no_utf8_ends_the_line_with_1007() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let split = |first: &[u8], last: &[u8]| [frame(TEXT_FIRST, first), frame(LAST, last)].concat();
     ends(
         &node,
@@ -147,7 +147,7 @@ fn text_that_is_no_utf8_ends_the_line_with_1007() {
 
 #[test]
 fn a_message_over_the_limit_ends_the_line_with_1009() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let fragments = [frame(TEXT_FIRST, [b' '; 40_000]), header(LAST, 40_000)].concat();
     ends(
         &node,
@@ -162,7 +162,7 @@ fn a_message_over_the_limit_ends_the_line_with_1009() {
 
 #[test]
 fn a_message_in_too_many_pieces_ends_the_line_with_1008() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let pieces = |piece: Vec<u8>| [frame(TEXT_FIRST, "{"), piece.repeat(1_000)].concat();
     ends(
         &node,
@@ -176,7 +176,7 @@ fn a_message_in_too_many_pieces_ends_the_line_with_1008() {
 
 #[test]
 fn endless_fragments_take_no_memory() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let before = node.memory();
     let pieces = frame(BETWEEN, " ").repeat(130_000);
@@ -251,7 +251,7 @@ fn frames_cut_at_every_byte_are_the_same_frames() {
 
 #[test]
 fn a_message_that_makes_no_sense_is_answered_and_the_line_stays() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
     let errors = node.metric("tautline_frame_errors_total", "");
@@ -334,7 +334,7 @@ fn a_device_on_a_line_without_tokens_may_say_hello() {
 
 #[test]
 fn a_flood_of_pings_ends_the_line() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let before = node.memory();
     let mut line = Line::open(&node, "tv-1");
@@ -357,7 +357,7 @@ fn a_flood_of_pings_ends_the_line() {
 
 #[test]
 fn a_flood_of_small_frames_or_of_bytes_ends_the_line() {
-    let node = Node::start(&[
+    let node = Node::with_one_reactor(&[
         "limits.frames_per_second=50",
         "limits.bytes_per_second=128KiB",
     ]);
@@ -384,7 +384,7 @@ fn a_flood_of_small_frames_or_of_bytes_ends_the_line() {
 
 #[test]
 fn a_close_is_answered_with_its_code() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     for (sent, code) in [
         (&[][..], 1005),
@@ -420,7 +420,7 @@ fn nothing_after_a_close_is_read() {
 
 #[test]
 fn a_device_that_hangs_up_in_any_way_is_gone() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut half_closed = Line::open(&node, "tv-1");
     half_closed.shut_down_writing();

@@ -64,7 +64,7 @@ fn a_pong_nobody_asked_for_is_a_sign_of_life() {
 
 #[test]
 fn a_message_that_never_ends_ends_the_line() {
-    let node = Node::start(&["limits.message_timeout=500ms"]);
+    let node = Node::with_one_reactor(&["limits.message_timeout=500ms"]);
     let mut canary = Canary::on(&node);
     let unfinished = [
         ("a fragment", frame(TEXT_FIRST, "{")),
@@ -85,7 +85,7 @@ fn a_message_that_never_ends_ends_the_line() {
 
 #[test]
 fn a_message_that_trickles_ends_the_line() {
-    let node = Node::start(&["limits.message_timeout=500ms"]);
+    let node = Node::with_one_reactor(&["limits.message_timeout=500ms"]);
     let mut canary = Canary::on(&node);
     let mut frames = Line::open(&node, "tv-1");
     let mut bytes = Line::open(&node, "tv-2");

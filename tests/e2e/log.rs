@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::canary::Canary;
 use crate::device::Device;
 use crate::http::Http;
 use crate::line::request;
@@ -128,13 +129,22 @@ fn a_line_is_logged_once_when_it_ends() {
 
 #[test]
 fn a_storm_of_closes_does_not_flood_the_log() {
+    const LINES: u32 = 1_200;
     let mut node = Node::start(&["reactor.threads=1"]);
-    for d in 0..700 {
+    let mut canary = Canary::on(&node);
+    for d in 0..LINES {
         Device::connect(&node, &format!("tv-{d}"));
     }
-    node.await_metric("tautline_lines", "", 0.0);
+    node.await_metric("tautline_lines", "", 1.0);
+    let dropped = node.metric("tautline_log_lines_dropped_total", "");
+    assert!(dropped > 0.0, "none was dropped");
+    canary.survives();
+    drop(canary);
     node.signal(Signal::SIGTERM);
     node.exit_status();
-    let lines = node.log().lines().count();
-    assert!(lines >= 100, "only {lines} lines");
+    let log = node.log();
+    let written = log.matches("line closed").count();
+    // The canary's own is one more.
+    let expected = f64::from(LINES + 1) - dropped;
+    assert_eq!(written as f64, expected, "{dropped} dropped");
 }

@@ -189,6 +189,13 @@ impl Node {
         Setup::new(settings).start()
     }
 
+    /// Starts a node with one reactor, which a canary shares with whoever makes trouble.
+    pub(crate) fn with_one_reactor(settings: &[&str]) -> Self {
+        let mut all = vec!["reactor.threads=1"];
+        all.extend(settings);
+        Self::start(&all)
+    }
+
     /// Where its files are.
     pub(crate) fn dir(&self) -> &Path {
         self.setup.dir()

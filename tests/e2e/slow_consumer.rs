@@ -10,7 +10,7 @@ use crate::node::Node;
 
 #[test]
 fn a_device_that_never_reads_is_closed_and_its_sender_told() {
-    let node = Node::start(&["limits.outbox_bytes_max=128KiB"]);
+    let node = Node::with_one_reactor(&["limits.outbox_bytes_max=128KiB"]);
     let mut canary = Canary::on(&node);
     let _line = Line::open_with_small_window(&node, "tv-1");
     let before = node.memory();
@@ -44,7 +44,7 @@ fn a_device_that_never_reads_is_closed_and_its_sender_told() {
 
 #[test]
 fn a_line_without_progress_is_closed() {
-    let node = Node::start(&[
+    let node = Node::with_one_reactor(&[
         "limits.outbox_stall_timeout=1s",
         "limits.outbox_bytes_max=1MiB",
     ]);

@@ -54,6 +54,13 @@ impl Issuer {
         jsonwebtoken::encode(&Header::new(algorithm), claims, &self.key).unwrap()
     }
 
+    /// A token with these claims and any header, signed by the key as the key can.
+    pub(crate) fn sign_with(&self, header: &Value, claims: &Value) -> String {
+        let message = format!("{}.{}", part(header), part(claims));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm);
+        format!("{message}.{}", signature.unwrap())
+    }
+
     /// A token of a device that is good for so many seconds; negative: it ended so long ago.
     pub(crate) fn token(&self, device_id: &str, seconds: i64) -> String {
         self.sign(&json!({"sub": device_id, "exp": now_s() + seconds}))
@@ -62,9 +69,12 @@ impl Issuer {
 
 /// A token that nobody signed.
 pub(crate) fn unsigned(claims: &Value) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = json!({"alg": "none", "typ": "JWT"});
     format!("{}.{}.", part(&header), part(claims))
+}
+
+fn part(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
 /// The wall clock, in seconds.

@@ -18,7 +18,7 @@ fn with(from: &str, to: &str) -> String {
 
 #[test]
 fn a_request_that_is_no_upgrade_is_refused_with_its_status() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let version = "Sec-WebSocket-Version: 13\r\n";
@@ -119,7 +119,7 @@ fn a_request_that_is_no_upgrade_is_refused_with_its_status() {
 
 #[test]
 fn nothing_after_a_refused_upgrade_is_read_as_a_request() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut http = Http::connect(node.ready.devices);
     let good = request("/ws?device_id=tv-1", "");
@@ -155,17 +155,20 @@ fn frames_in_the_same_segment_as_the_upgrade_are_read() {
 
 #[test]
 fn a_head_may_come_byte_by_byte() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
+    let mut canary = Canary::on(&node);
     let mut line = Line::of(connect(node.ready.devices, None));
     for byte in request("/ws?device_id=tv-1", "").bytes() {
         assert!(line.send([byte]));
     }
     assert!(line.head().starts_with("HTTP/1.1 101 "));
+    drop(line);
+    canary.survives();
 }
 
 #[test]
 fn a_head_over_its_limits_is_431() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let long = request(
         "/ws?device_id=tv-1",
@@ -187,7 +190,7 @@ fn a_head_over_its_limits_is_431() {
 
 #[test]
 fn a_slow_head_ends_at_the_deadline_however_it_trickles() {
-    let node = Node::start(&["limits.handshake_timeout=500ms"]);
+    let node = Node::with_one_reactor(&["limits.handshake_timeout=500ms"]);
     let mut canary = Canary::on(&node);
     let slow = Http::connect(node.ready.devices);
     let mut silent = Http::connect(node.ready.devices);
@@ -213,7 +216,7 @@ fn a_slow_head_ends_at_the_deadline_however_it_trickles() {
 
 #[test]
 fn tls_on_the_plain_port_is_refused() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut http = Http::connect(node.ready.devices);
     http.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
@@ -223,7 +226,7 @@ fn tls_on_the_plain_port_is_refused() {
 
 #[test]
 fn connections_that_never_speak_leave_nothing() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     for head in ["", "G", "GET /ws HTTP/1.1\r\nHost: x\r\n"] {
         Http::connect(node.ready.devices).send(head);
@@ -236,7 +239,9 @@ fn connections_that_never_speak_leave_nothing() {
 
 #[test]
 fn only_pages_on_the_list_may_connect() {
-    let node = Node::start(&[r#"auth.origins=["https://app.example.com", "tv.example.com"]"#]);
+    let node =
+        Node::with_one_reactor(&[r#"auth.origins=["https://app.example.com", "tv.example.com"]"#]);
+    let mut canary = Canary::on(&node);
     for (origin, status) in [
         ("https://app.example.com", 101),
         ("https://app.example.com:443", 101),
@@ -269,6 +274,8 @@ fn only_pages_on_the_list_may_connect() {
     let mut http = Http::connect(node.ready.devices);
     http.send(request("/ws?device_id=tv-1", two));
     assert!([400, 403].contains(&http_status(&mut http)));
+    drop(http);
+    canary.survives();
 }
 
 fn http_status(http: &mut Http) -> u16 {
@@ -277,7 +284,8 @@ fn http_status(http: &mut Http) -> u16 {
 
 #[test]
 fn compression_is_never_negotiated() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
+    let mut canary = Canary::on(&node);
     let mut line = Line::of(connect(node.ready.devices, None));
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
     line.send(request("/ws?device_id=tv-1", offer));
@@ -288,6 +296,8 @@ fn compression_is_never_negotiated() {
         head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
         "{head}"
     );
+    drop(line);
+    canary.survives();
 }
 
 #[test]

@@ -248,6 +248,13 @@ mod tests {
         }
     }
 
+    fn bearing(header: &str) -> Shown<'_> {
+        Shown {
+            header: Some(header),
+            bearer: None,
+        }
+    }
+
     #[test]
     fn a_key_may_do_what_its_roles_say() {
         let dir = tempfile::tempdir().unwrap();
@@ -260,14 +267,7 @@ mod tests {
             ..Api::default()
         })
         .unwrap();
-        let ask = |header: &str, role| {
-            let header = Some(header);
-            let shown = Shown {
-                header,
-                bearer: None,
-            };
-            keys.authorize(shown, role).map(|_name| ())
-        };
+        let ask = |header: &str, role| keys.authorize(bearing(header), role).map(|_name| ());
         assert_eq!(ask(&format!("Bearer {SENDER}"), ApiRole::Send), Ok(()));
         assert_eq!(ask(&format!("bearer  {SENDER} "), ApiRole::Read), Ok(()));
         assert_eq!(
@@ -328,6 +328,37 @@ mod tests {
         }
         let admin = format!("Bearer {ADMIN}");
         assert!(ask(Some(&admin), billing, ApiRole::Admin).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_key_takes_one_way_however_near_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = ["0", "1", "2"].map(|n| key(&dir, &format!("{SENDER}{n}"), &[ApiRole::Send]));
+        let keys = ApiKeys::new(&Api {
+            keys: keys.to_vec(),
+            ..Api::default()
+        })
+        .unwrap();
+        for (what, presented) in [
+            ("all but the last byte", format!("{SENDER}3")),
+            ("the length", "x".repeat(SENDER.len() + 1)),
+            ("nothing", "x".into()),
+        ] {
+            let header = format!("Bearer {presented}");
+            let shown = bearing(&header);
+            #[expect(clippy::disallowed_methods, reason = "measured for whoever reads it")]
+            let start = std::time::Instant::now();
+            for _ in 0..1_000 {
+                let refused = keys.authorize(shown, ApiRole::Send);
+                assert_eq!(refused, Err(ApiAuthError::Unauthorized), "{what}");
+            }
+            println!("a key that shares {what}: {:?} for 1,000", start.elapsed());
+        }
+        // Every one of ours is found, so none shadows another.
+        for n in 0..3 {
+            let header = format!("Bearer {SENDER}{n}");
+            assert!(keys.authorize(bearing(&header), ApiRole::Send).is_ok());
+        }
     }
 
     #[test]

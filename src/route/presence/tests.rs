@@ -65,6 +65,26 @@ fn a_flood_of_lines_of_one_device_ends_in_a_refusal() {
 }
 
 #[test]
+fn ids_chosen_to_crowd_one_table_are_spread_out_in_another() {
+    let (known, ours) = (Presence::with_sizes(8, 8, 1), Presence::with_sizes(8, 8, 1));
+    let home = |presence: &Presence, id: &String| {
+        let fingerprint = presence.fingerprint(id.as_bytes());
+        presence.shape().home(fingerprint)
+    };
+    let ids = (0..65_536).map(|i| format!("tv-{i}"));
+    let chosen: Vec<_> = ids.filter(|id| home(&known, id) == 0).collect();
+    let homes: std::collections::BTreeSet<_> = chosen.iter().map(|id| home(&ours, id)).collect();
+    // At random 256 ids would take some 162 of 256 homes.
+    assert!(chosen.len() > 150, "{}", chosen.len());
+    assert!(
+        homes.len() > chosen.len() / 3,
+        "{} of {}",
+        homes.len(),
+        chosen.len()
+    );
+}
+
+#[test]
 fn generations_grow_even_when_the_clock_stands_still_or_steps_back() {
     let presence = Presence::new(1, 1);
     let minted = [5, 5, 4, 6].map(|wall_ms| presence.mint(wall_ms));

@@ -3,17 +3,16 @@
 use serde_json::json;
 use tungstenite::Message;
 
-use super::node;
 use crate::canary::Canary;
 use crate::device::Device;
 use crate::http::{Http, encode};
-use crate::node::CURL_CONTENT_TYPE;
+use crate::node::{CURL_CONTENT_TYPE, Node};
 
 const SEND: &str = "/v1/devices/tv-1/messages";
 
 #[test]
 fn an_envelope_is_one_object_of_known_fields_each_once() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
     let deep = |n: usize| format!("{{\"data\":{}1{}}}", "[".repeat(n), "]".repeat(n));
@@ -78,7 +77,7 @@ fn an_envelope_is_one_object_of_known_fields_each_once() {
 
 #[test]
 fn a_frame_of_a_device_may_be_as_odd_as_it_likes() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
     let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
@@ -106,7 +105,7 @@ fn a_frame_of_a_device_may_be_as_odd_as_it_likes() {
 
 #[test]
 fn an_id_outside_the_alphabet_goes_nowhere() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     // Each byte there is, and what ids have been misused for elsewhere.
     let bytes = (0..=255_u8).filter(|b| !b.is_ascii_alphanumeric() && !b"._:-".contains(b));
@@ -148,7 +147,7 @@ fn an_id_outside_the_alphabet_goes_nowhere() {
 
 #[test]
 fn numbers_at_their_ends_are_taken_or_refused() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
     for (timeout, is_taken) in [
@@ -186,7 +185,7 @@ fn numbers_at_their_ends_are_taken_or_refused() {
 
 #[test]
 fn a_coded_body_is_415_and_nothing_else_is_taken_apart() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
     for coding in [
@@ -217,7 +216,7 @@ fn a_coded_body_is_415_and_nothing_else_is_taken_apart() {
 
 #[test]
 fn a_body_is_asked_for_only_if_it_may_come() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let _device = Device::connect(&node, "tv-1");
     let expecting = |length: &str, more: &str| {
@@ -243,7 +242,7 @@ fn a_body_is_asked_for_only_if_it_may_come() {
 #[test]
 fn many_small_requests_on_one_connection_take_their_turns() {
     const REQUESTS: usize = 5_000;
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut http = Http::connect(node.ready.api);
     let request = encode(

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::node;
 use crate::canary::Canary;
 use crate::deadline::{Deadline, eventually, pause};
 use crate::device::Device;
@@ -13,7 +12,7 @@ use crate::node::Node;
 #[test]
 fn a_thousand_silent_connections_end_at_their_deadline() {
     const SILENT: usize = 1_000;
-    let node = node(&[
+    let node = Node::with_one_reactor(&[
         "limits.handshake_timeout=2s",
         "api.idle_timeout=2s",
         "lifetime.close_timeout=1s",
@@ -46,7 +45,7 @@ fn a_thousand_silent_connections_end_at_their_deadline() {
 #[test]
 fn connections_that_are_reset_at_once_harm_nobody() {
     const ROUNDS: usize = 3_000;
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let upgrade = request("/ws?device_id=tv-1", "");
     let pieces = ["", "G", "GET /ws HTTP/1.1\r\nHost: t\r\n", &upgrade];
@@ -69,7 +68,7 @@ fn connections_that_are_reset_at_once_harm_nobody() {
 
 #[test]
 fn a_far_end_that_never_closes_is_left_at_the_deadline() {
-    let node = node(&["lifetime.close_timeout=500ms"]);
+    let node = Node::with_one_reactor(&["lifetime.close_timeout=500ms"]);
     let mut canary = Canary::on(&node);
     let mut lines: Vec<_> = (0..100)
         .map(|d| Line::open(&node, &format!("tv-{d}")))
@@ -91,7 +90,7 @@ fn a_far_end_that_never_closes_is_left_at_the_deadline() {
 
 #[test]
 fn more_connections_than_places_are_refused_and_those_inside_are_not_disturbed() {
-    let node = node(&["limits.connections_max=50", "limits.handshakes_max=20"]);
+    let node = Node::with_one_reactor(&["limits.connections_max=50", "limits.handshakes_max=20"]);
     let mut canary = Canary::on(&node);
     let mut inside: Vec<_> = (0..20)
         .map(|d| Device::connect(&node, &format!("tv-{d}")))
@@ -119,7 +118,7 @@ fn more_connections_than_places_are_refused_and_those_inside_are_not_disturbed()
 #[test]
 fn a_crowd_on_the_ops_port_is_bounded_and_over_when_it_leaves() {
     const PLACES: usize = 256;
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut first = Http::connect(node.ready.ops);
     assert_eq!(first.request("GET", "/livez", &[], b"").status, 200);
@@ -151,7 +150,7 @@ fn ops_answers(node: &Node) -> bool {
 
 #[test]
 fn an_ops_request_that_never_ends_is_ended() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let slow = Http::connect(node.ready.ops);
     let mut silent = Http::connect(node.ready.ops);
@@ -162,5 +161,24 @@ fn an_ops_request_that_never_ends_is_ended() {
         pause(Duration::from_millis(100));
     }
     assert!(silent.rest().is_empty());
+    canary.survives();
+}
+
+#[test]
+fn what_a_proxy_would_say_is_not_believed() {
+    let node = Node::with_one_reactor(&[]);
+    let mut canary = Canary::on(&node);
+    let v1 = "PROXY TCP4 10.0.0.1 10.0.0.2 1000 7400\r\n".as_bytes();
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\x03\xe8\x1c\xe8";
+    let upgrade = request("/ws?device_id=tv-1", "");
+    for header in [v1, v2] {
+        for addr in [node.ready.devices, node.ready.api, node.ready.ops] {
+            let mut http = Http::connect(addr);
+            http.send([header, upgrade.as_bytes()].concat());
+            assert_eq!(http.answer().expect("an answer").status, 400);
+            http.rest();
+        }
+    }
+    assert_eq!(node.device_status("tv-1"), 404);
     canary.survives();
 }

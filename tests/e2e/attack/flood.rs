@@ -1,6 +1,5 @@
 //! More than anybody needs: pings, pongs, frames and bytes from an authenticated device.
 
-use super::node;
 use crate::canary::Canary;
 use crate::deadline::{Deadline, pause};
 use crate::line::{Ending, Line, PING, PONG, TEXT, frame};
@@ -36,7 +35,7 @@ fn closed(node: &Node, reason: &str) -> f64 {
 
 #[test]
 fn pongs_nobody_asked_for_are_counted_like_any_frame() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     for payload in [&[][..], &[b'x'; 125]] {
         let flood = frame(PONG, payload).repeat(1_000);
@@ -47,7 +46,7 @@ fn pongs_nobody_asked_for_are_counted_like_any_frame() {
 
 #[test]
 fn small_sound_messages_in_a_flood_end_the_line() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let never = "0".repeat(26);
     for text in [
@@ -63,7 +62,7 @@ fn small_sound_messages_in_a_flood_end_the_line() {
 
 #[test]
 fn a_hundred_floods_at_once_hold_nobody_up() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut lines: Vec<_> = (0..100)
         .map(|d| Line::open(&node, &format!("tv-{d}")))
@@ -86,7 +85,7 @@ fn a_hundred_floods_at_once_hold_nobody_up() {
 
 #[test]
 fn where_nothing_limits_a_flood_the_others_still_have_their_turn() {
-    let node = node(&UNLIMITED);
+    let node = Node::with_one_reactor(&UNLIMITED);
     let mut canary = Canary::on(&node);
     let mut line = Line::open(&node, "tv-1");
     let flood = frame(PONG, "").repeat(20_000);
@@ -105,7 +104,7 @@ fn where_nothing_limits_a_flood_the_others_still_have_their_turn() {
 
 #[test]
 fn pongs_for_a_device_that_does_not_read_are_bounded_by_its_outbox() {
-    let node = node(&UNLIMITED);
+    let node = Node::with_one_reactor(&UNLIMITED);
     let mut canary = Canary::on(&node);
     let before = node.memory();
     let mut line = Line::open_with_small_window(&node, "tv-1");
@@ -123,7 +122,7 @@ fn pongs_for_a_device_that_does_not_read_are_bounded_by_its_outbox() {
 
 #[test]
 fn pings_within_the_limit_are_answered_each_and_the_line_stays() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut line = Line::open(&node, "tv-1");
     for round in 0..30_u8 {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tungstenite::Message;
 
-use super::node;
 use crate::canary::Canary;
 use crate::device::Device;
 use crate::http::Http;
@@ -40,7 +39,7 @@ fn canary<'n>(node: &'n Node, issuer: &Issuer) -> Canary<'n> {
 #[test]
 fn two_that_fight_for_one_device_disturb_nobody_else() {
     const ROUNDS: usize = 300;
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let fight = || (0..ROUNDS).map(|_| Device::connect(&node, "tv-1")).last();
     let rivals = thread::scope(|scope| {

@@ -1,16 +1,15 @@
 //! Attempts to pin memory: by declaring, by trickling, by not reading, by not acknowledging.
 
-use super::node;
 use crate::canary::Canary;
 use crate::device::Device;
 use crate::http::{Http, encode};
 use crate::line::{Ending, Line, TEXT, TEXT_FIRST, frame, header};
-use crate::node::CURL_CONTENT_TYPE;
+use crate::node::{CURL_CONTENT_TYPE, Node};
 
 #[test]
 fn a_declared_length_reserves_nothing() {
     const LINES: u64 = 500;
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut lines: Vec<_> = (0..LINES)
         .map(|d| Line::open(&node, &format!("tv-{d}")))
@@ -33,7 +32,7 @@ fn a_declared_length_reserves_nothing() {
 fn a_message_in_one_byte_segments_costs_its_bytes_and_no_more() {
     const BYTES: usize = 20_000;
     // Each visit counts as 256 bytes, which would end it sooner.
-    let node = node(&["limits.bytes_per_second=0", "limits.message_timeout=60s"]);
+    let node = Node::with_one_reactor(&["limits.bytes_per_second=0", "limits.message_timeout=60s"]);
     let mut canary = Canary::on(&node);
     let mut line = Line::open(&node, "tv-1");
     let ping = r#"{"type":"ping","id":"whole"}"#;
@@ -56,7 +55,7 @@ fn a_message_in_one_byte_segments_costs_its_bytes_and_no_more() {
 
 #[test]
 fn a_trickle_of_single_bytes_ends_the_line() {
-    let node = node(&["limits.bytes_per_second=64KiB"]);
+    let node = Node::with_one_reactor(&["limits.bytes_per_second=64KiB"]);
     let mut canary = Canary::on(&node);
     let mut line = Line::open(&node, "tv-1");
     // Were each byte read by itself it would be over after 256; several may be read at once.
@@ -74,7 +73,7 @@ fn a_trickle_of_single_bytes_ends_the_line() {
 
 #[test]
 fn unfinished_messages_are_given_back_at_their_deadline() {
-    let node = node(&["limits.message_timeout=1s", "lifetime.close_timeout=1s"]);
+    let node = Node::with_one_reactor(&["limits.message_timeout=1s", "lifetime.close_timeout=1s"]);
     let mut canary = Canary::on(&node);
     let mut lines: Vec<_> = (0..200)
         .map(|d| Line::open(&node, &format!("tv-{d}")))
@@ -93,7 +92,7 @@ fn unfinished_messages_are_given_back_at_their_deadline() {
 #[test]
 fn many_devices_that_do_not_read_are_bounded_and_every_message_has_its_ending() {
     const LINES: usize = 20;
-    let node = node(&[
+    let node = Node::with_one_reactor(&[
         "limits.outbox_bytes_max=128KiB",
         "lifetime.close_timeout=1s",
     ]);
@@ -139,7 +138,7 @@ fn many_devices_that_do_not_read_are_bounded_and_every_message_has_its_ending() 
 #[test]
 fn a_device_that_never_acknowledges_pins_a_bounded_number_of_messages() {
     const WINDOW: usize = 64;
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut device = Device::connect(&node, "tv-1");
     let path = "/v1/devices/tv-1/messages?wait=acked&timeout_ms=30000";
@@ -169,7 +168,7 @@ fn a_device_that_never_acknowledges_pins_a_bounded_number_of_messages() {
 #[test]
 fn a_body_that_never_comes_reserves_nothing() {
     const SENDERS: u64 = 200;
-    let node = node(&["api.body_timeout=3s"]);
+    let node = Node::with_one_reactor(&["api.body_timeout=3s"]);
     let mut canary = Canary::on(&node);
     let mut senders: Vec<_> = (0..SENDERS)
         .map(|_| Http::connect(node.ready.api))

@@ -15,12 +15,3 @@ mod map;
 mod memory;
 mod number;
 mod smuggling;
-
-use crate::node::Node;
-
-/// A node with one reactor, which attacker and canary share.
-fn node(settings: &[&str]) -> Node {
-    let mut all = vec!["reactor.threads=1"];
-    all.extend(settings);
-    Node::start(&all)
-}

@@ -6,7 +6,6 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::node;
 use crate::canary::Canary;
 use crate::device::Device;
 use crate::http::{Http, encode};
@@ -16,7 +15,7 @@ use crate::node::Node;
 #[test]
 fn ten_thousand_names_make_no_new_metric() {
     const NAMES: usize = 10_000;
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let series = || node.ops("/metrics").text().lines().count();
     let before = series();
@@ -56,7 +55,7 @@ fn ten_thousand_names_make_no_new_metric() {
 
 #[test]
 fn nothing_a_stranger_says_makes_a_line_of_the_log() {
-    let mut node = Node::start(&["reactor.threads=1", "log.format=json", "log.level=trace"]);
+    let mut node = Node::with_one_reactor(&["log.format=json", "log.level=trace"]);
     let mut canary = Canary::on(&node);
     let forged = r#"x"}{"level":"FATAL","message":"forged"}"#;
     for (name, value) in [
@@ -106,7 +105,8 @@ fn nothing_a_stranger_says_makes_a_line_of_the_log() {
 
 #[test]
 fn a_node_listens_on_loopback_and_where_it_says_and_nowhere_else() {
-    let node = Node::start(&[]);
+    let node = Node::with_one_reactor(&[]);
+    let mut canary = Canary::on(&node);
     let announced = [node.ready.devices, node.ready.api, node.ready.ops];
     let announced: BTreeSet<_> = announced.iter().map(ToString::to_string).collect();
     assert_eq!(listening(node.pid()), announced);
@@ -129,6 +129,7 @@ fn a_node_listens_on_loopback_and_where_it_says_and_nowhere_else() {
         let answer = Http::connect(node.ready.ops).request(method, "/metrics", &[], b"");
         assert_eq!(answer.status, 405, "{method}");
     }
+    canary.survives();
 }
 
 /// The addresses on which any thread of a process listens, from the kernel.

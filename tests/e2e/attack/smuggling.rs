@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::node;
 use crate::canary::Canary;
 use crate::device::Device;
 use crate::http::Http;
@@ -103,7 +102,7 @@ fn answers(all: &str) -> usize {
 
 #[track_caller]
 fn refused(cases: fn(&Target) -> Vec<String>) {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut victim = Device::connect(&node, "tv-1");
     let targets = targets(&node);
@@ -289,7 +288,7 @@ fn request_lines_outside_the_grammar_are_refused() {
 
 #[test]
 fn a_refused_upgrade_hides_no_request_of_another_port() {
-    let node = node(&[]);
+    let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut victim = Device::connect(&node, "tv-1");
     let [devices, api, _] = targets(&node);
