@@ -11,6 +11,9 @@ struct Echo {
     /// Longest message taken, in bytes; the production default without it.
     #[arg(long)]
     message_bytes_max: Option<u32>,
+    /// Serves wss, with a certificate made for the purpose.
+    #[arg(long)]
+    tls: bool,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,6 +27,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         flags.push(format!("limits.outbox_bytes_max={outbox_bytes}"));
         flags.push(format!("limits.fragments_max={fragments}"));
         flags.push("limits.message_timeout=60s".into());
+        flags.push("limits.bytes_per_second=0".into());
+    }
+    // The files must stay as long as it serves.
+    let directory = tempfile::tempdir()?;
+    if echo.tls {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        let files = [
+            ("certificate_file", pair.cert.pem()),
+            ("private_key_file", pair.signing_key.serialize_pem()),
+        ];
+        for (key, text) in files {
+            let path = directory.path().join(key);
+            std::fs::write(&path, text)?;
+            flags.push(format!("devices_tls.{key}={}", path.display()));
+        }
     }
     let config = Sources {
         flags,

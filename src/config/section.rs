@@ -83,7 +83,7 @@ section! {
 section! {
     /// Where to listen: loopback until there are keys. Port 0 takes a free port.
     Listen as "listen" {
-        /// Devices (WebSocket at /ws). Any other address than loopback needs auth.mode = "jwt".
+        /// Devices (WebSocket at /ws). Any other address than loopback needs auth.mode = "jwt" or "certificate".
         devices: SocketAddr = loopback(7400),
         /// Back ends (HTTP). Any other address than loopback needs api.keys.
         api: SocketAddr = loopback(7401),
@@ -358,27 +358,27 @@ impl Tls {
         keys: Self::SECTION.keys,
     };
 
-    /// Every certificate with its key, in the order of preference.
-    pub fn all_pairs(&self) -> Vec<CertificatePair> {
+    /// Every certificate with its key, in the order of preference, and where in the section it stands.
+    pub fn all_pairs(&self) -> Vec<(String, CertificatePair)> {
         let first = match (&self.certificate_file, &self.private_key_file) {
-            (Some(certificate_file), Some(private_key_file)) => Some(CertificatePair {
-                certificate_file: certificate_file.clone(),
-                private_key_file: private_key_file.clone(),
-            }),
+            (Some(certificate_file), Some(private_key_file)) => {
+                let pair = CertificatePair {
+                    certificate_file: certificate_file.clone(),
+                    private_key_file: private_key_file.clone(),
+                };
+                Some((String::new(), pair))
+            }
             _ => None,
         };
-        first
-            .into_iter()
-            .chain(self.pairs.iter().cloned())
-            .collect()
+        let more = self.pairs.iter().enumerate();
+        let more = more.map(|(i, pair)| (format!("pairs[{i}]."), pair.clone()));
+        first.into_iter().chain(more).collect()
     }
 
     /// Every file that is named.
     pub fn files(&self) -> Vec<PathBuf> {
-        let pairs = self.all_pairs();
-        let pairs = pairs
-            .into_iter()
-            .flat_map(|pair| [pair.certificate_file, pair.private_key_file]);
+        let pairs = self.all_pairs().into_iter();
+        let pairs = pairs.flat_map(|(_, pair)| [pair.certificate_file, pair.private_key_file]);
         pairs.chain(self.client_ca_file.clone()).collect()
     }
 

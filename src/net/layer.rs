@@ -13,14 +13,20 @@ use crate::net::tls::session::{Secured, Session};
 /// The layers of one connection.
 #[derive(Debug)]
 pub(super) struct Layer {
-    /// A header that must come before anything else.
-    proxy: Option<ProxyHeader>,
+    /// What is wanted until the application can be heard, and then no more.
+    opening: Option<Box<Opening>>,
     tls: Tls,
-    news: News,
     /// The socket may hold more than was read, or the end is known and not told.
     holds_more: bool,
     /// Our side is to be shut once the last record is out.
     is_finishing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Opening {
+    /// A header that must come before anything else.
+    proxy: Option<ProxyHeader>,
+    news: News,
 }
 
 /// What becomes known while the layers are put in place. Told once.
@@ -34,6 +40,10 @@ pub struct News {
     pub secured: Option<Secured>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the small ones are soon over, and the large one is spared another allocation"
+)]
 #[derive(Debug)]
 enum Tls {
     None,
@@ -47,9 +57,11 @@ impl Layer {
     pub(super) fn new(is_proxied: bool, tls: Option<Arc<TlsPolicy>>) -> Option<Box<Self>> {
         (is_proxied || tls.is_some()).then(|| {
             Box::new(Self {
-                proxy: is_proxied.then(ProxyHeader::default),
+                opening: Some(Box::new(Opening {
+                    proxy: is_proxied.then(ProxyHeader::default),
+                    news: News::default(),
+                })),
                 tls: tls.map_or(Tls::None, Tls::Awaited),
-                news: News::default(),
                 holds_more: false,
                 is_finishing: false,
             })
@@ -58,12 +70,12 @@ impl Layer {
 
     /// Whether the socket's bytes are the application's from now on, and nothing is left to tell.
     pub(super) fn is_spent(&self) -> bool {
-        self.proxy.is_none() && matches!(self.tls, Tls::None) && self.news == News::default()
+        self.opening.is_none() && matches!(self.tls, Tls::None)
     }
 
     /// Whether the far end cannot speak to the application yet.
     pub(super) fn is_opening(&self) -> bool {
-        self.proxy.is_some()
+        self.awaits_header()
             || match &self.tls {
                 Tls::None => false,
                 Tls::Awaited(_) => true,
@@ -71,12 +83,21 @@ impl Layer {
             }
     }
 
+    fn awaits_header(&self) -> bool {
+        self.opening
+            .as_ref()
+            .is_some_and(|opening| opening.proxy.is_some())
+    }
+
     pub(super) fn holds_more(&self) -> bool {
         self.holds_more
     }
 
     pub(super) fn take_news(&mut self) -> Option<News> {
-        let news = std::mem::take(&mut self.news);
+        let news = std::mem::take(&mut self.opening.as_mut()?.news);
+        if !self.is_opening() {
+            self.opening = None;
+        }
         (news != News::default()).then_some(news)
     }
 
@@ -98,7 +119,9 @@ impl Layer {
         };
         let count = match outcome(retry(|| socket.read(&mut buf[start..]))) {
             Io::Ready(count) => count,
-            other => return other,
+            nothing @ (Io::Silent | Io::Blocked | Io::Closed | Io::Failed(_) | Io::Refused(_)) => {
+                return nothing;
+            }
         };
         let end = start + count;
         self.holds_more = end == buf.len();
@@ -118,17 +141,19 @@ impl Layer {
         end: usize,
     ) -> Result<usize, Breach> {
         let mut end = end;
-        if let Some(header) = &mut self.proxy {
+        if let Some(opening) = &mut self.opening
+            && let Some(header) = &mut opening.proxy
+        {
             let input = &buf[Session::HEADROOM..end];
             let Ok(proxied) = header.receive(input) else {
-                (self.proxy, self.tls) = (None, Tls::None);
+                (opening.proxy, self.tls) = (None, Tls::None);
                 return Err(Breach::ProxyHeader);
             };
             let Some(proxied) = proxied else {
                 return Ok(0);
             };
-            self.proxy = None;
-            self.news.source = proxied.source;
+            opening.proxy = None;
+            opening.news.source = proxied.source;
             buf.copy_within(Session::HEADROOM + proxied.consumed..end, Session::HEADROOM);
             end -= proxied.consumed;
             // What follows may have come along, and no edge will tell of it.
@@ -155,8 +180,10 @@ impl Layer {
             return Ok(0);
         }
         let received = session.receive(buf, end);
-        self.news.cost_us += received.cost_us;
-        self.news.secured = received.secured.or(self.news.secured.take());
+        if let Some(opening) = &mut self.opening {
+            opening.news.cost_us += received.cost_us;
+            opening.news.secured = received.secured;
+        }
         send(session, socket);
         if received.plaintext == 0
             && let Some(failure) = session.take_failure()
@@ -179,7 +206,12 @@ impl Layer {
             match send(session, socket) {
                 // Records of the session's own; ours come behind them.
                 Io::Ready(0) => {}
-                other => return other,
+                taken @ (Io::Ready(_)
+                | Io::Silent
+                | Io::Blocked
+                | Io::Closed
+                | Io::Failed(_)
+                | Io::Refused(_)) => return taken,
             }
         }
         if session.seal(bytes) == 0 {
@@ -232,7 +264,9 @@ fn send(session: &mut Session, socket: &mut impl Write) -> Io {
                     return Io::Ready(plaintext);
                 }
             }
-            other => return other,
+            nothing @ (Io::Silent | Io::Blocked | Io::Closed | Io::Failed(_) | Io::Refused(_)) => {
+                return nothing;
+            }
         }
     }
     Io::Ready(0)

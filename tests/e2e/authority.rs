@@ -12,7 +12,6 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 
-use crate::deadline::PATIENCE;
 use crate::device::Device;
 use crate::line::connect;
 use crate::node::Setup;
@@ -162,6 +161,3 @@ pub(crate) fn replace(path: &PathBuf, content: &str) {
     std::fs::write(&new, content).unwrap();
     std::fs::rename(new, path).unwrap();
 }
-
-/// How long a far end waits for what must not come.
-pub(crate) const LONG: std::time::Duration = PATIENCE;

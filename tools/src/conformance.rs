@@ -23,6 +23,8 @@ struct Run {
     exclude_cases: Vec<String>,
     /// The echo application's limit.
     message_bytes_max: u32,
+    /// Over TLS.
+    tls: bool,
     cases_total: usize,
     /// Cases the standard leaves open.
     informational: Vec<String>,
@@ -42,7 +44,8 @@ struct Verdict {
 const AGENT: &str = "tautline";
 const MESSAGE_TOO_BIG: u16 = 1009;
 
-/// Runs both runs: every case with room for its messages, and the large ones against the production limit.
+/// Runs all runs: every case with room for its messages, in plain and over TLS, and the large ones against the
+/// production limit.
 pub(crate) fn run(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
     let Some(wstest) = install::autobahn(workspace, log)? else {
         return Ok(Outcome::skip(
@@ -76,17 +79,18 @@ impl Run {
             std::fs::remove_file(&index)?;
         }
         let mut command = Command::new(echo);
-        let server = Server::start(
-            command.args(["--message-bytes-max", &self.message_bytes_max.to_string()]),
-            log,
-        )?;
+        command.args(["--message-bytes-max", &self.message_bytes_max.to_string()]);
+        command.args(self.tls.then_some("--tls"));
+        let server = Server::start(&mut command, log)?;
         let address = server
             .ready
             .strip_prefix("ready ")
             .context("the echo application did not say where it is")?;
+        let scheme = if self.tls { "wss" } else { "ws" };
+        let url = format!("{scheme}://{address}/ws?device_id=autobahn");
         let specification = json!({
             "outdir": directory,
-            "servers": [{ "agent": AGENT, "url": format!("ws://{address}/ws?device_id=autobahn") }],
+            "servers": [{ "agent": AGENT, "url": url }],
             "cases": self.cases,
             "exclude-cases": self.exclude_cases,
             "exclude-agent-cases": {},
@@ -154,6 +158,7 @@ mod tests {
             cases: vec!["*".to_owned()],
             exclude_cases: Vec::new(),
             message_bytes_max: 65_536,
+            tls: false,
             cases_total: 3,
             informational: vec!["7.1.6".to_owned()],
             too_big: vec!["9.1.6".to_owned()],

@@ -34,13 +34,13 @@ impl Certificates {
     /// Reads every pair of a section of the configuration.
     pub(super) fn read(
         section: &str,
-        pairs: &[CertificatePair],
+        pairs: &[(String, CertificatePair)],
         crypto: &CryptoProvider,
     ) -> Result<Self, ConfigErrors> {
         let mut shown = Vec::new();
         let mut errors = Vec::new();
-        for (i, pair) in pairs.iter().enumerate() {
-            match Shown::read(&format!("{section}[{i}]"), pair, crypto) {
+        for (place, pair) in pairs {
+            match Shown::read(&format!("{section}.{place}"), pair, crypto) {
                 Ok(one) => shown.push(one),
                 Err(error) => errors.push(error),
             }
@@ -74,7 +74,8 @@ impl ResolvesServerCert for Certificates {
         };
         let usable = || self.0.iter().filter(signs);
         let shown = usable().find(is_for).or_else(|| usable().next());
-        shown.or(self.0.first()).map(|shown| Arc::clone(&shown.key))
+        let shown = shown.or_else(|| self.0.first())?;
+        Some(Arc::clone(&shown.key))
     }
 }
 
@@ -84,8 +85,8 @@ impl Shown {
         pair: &CertificatePair,
         crypto: &CryptoProvider,
     ) -> Result<Self, ConfigError> {
-        let chain = read_chain(&format!("{place}.certificate_file"), &pair.certificate_file)?;
-        let place = format!("{place}.private_key_file");
+        let chain = read_chain(&format!("{place}certificate_file"), &pair.certificate_file)?;
+        let place = format!("{place}private_key_file");
         let bytes = secret::read(&place, &pair.private_key_file)?;
         let error = |cause: &str| {
             let file = pair.private_key_file.display();
@@ -120,14 +121,13 @@ struct Leaf {
 impl Leaf {
     fn read(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let signature_cost_us = match certificate.public_key().parsed().ok()? {
-            PublicKey::RSA(key) => rsa_cost_us(key.key_size()),
-            _ => EC_SIGNATURE_US,
-        };
-        let names = alternative_names(&certificate, |name| match name {
-            GeneralName::DNSName(name) => Some(name),
-            _ => None,
-        });
+        let signature_cost_us =
+            if let PublicKey::RSA(key) = certificate.public_key().parsed().ok()? {
+                rsa_cost_us(key.key_size())
+            } else {
+                EC_SIGNATURE_US
+            };
+        let names = alternative_names(&certificate, dns_name);
         Some(Self {
             names: names.into_iter().map(str::to_owned).collect(),
             not_after_s: certificate.validity().not_after.timestamp(),
@@ -163,14 +163,8 @@ pub fn bearer(der: &[u8], kind: NameKind) -> Option<String> {
             .iter_common_name()
             .filter_map(|name| name.as_str().ok())
             .collect(),
-        NameKind::Dns => alternative_names(&certificate, |name| match name {
-            GeneralName::DNSName(name) => Some(name),
-            _ => None,
-        }),
-        NameKind::Uri => alternative_names(&certificate, |name| match name {
-            GeneralName::URI(uri) => uri.rsplit('/').next(),
-            _ => None,
-        }),
+        NameKind::Dns => alternative_names(&certificate, dns_name),
+        NameKind::Uri => alternative_names(&certificate, uri_end),
     };
     match names[..] {
         [name] => Some(name.to_owned()),
@@ -186,6 +180,23 @@ fn alternative_names<'a>(
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension.into_iter().flat_map(|e| &e.value.general_names);
     names.filter_map(pick).collect()
+}
+
+fn dns_name<'a>(name: &'a GeneralName<'a>) -> Option<&'a str> {
+    if let GeneralName::DNSName(name) = name {
+        Some(name)
+    } else {
+        None
+    }
+}
+
+/// What follows the last slash of a URI.
+fn uri_end<'a>(name: &'a GeneralName<'a>) -> Option<&'a str> {
+    if let GeneralName::URI(uri) = name {
+        uri.rsplit('/').next()
+    } else {
+        None
+    }
 }
 
 /// Whether a certificate's name covers a host: whole, or `*` for its first label.

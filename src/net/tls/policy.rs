@@ -1,6 +1,6 @@
 //! What a listener goes by when somebody speaks TLS to it. Replaced whole on reload; ticket keys outlive that.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -209,7 +209,7 @@ impl TlsPolicy {
 
 fn verifier(
     place: &str,
-    path: &PathBuf,
+    path: &Path,
     demand: CertificateDemand,
     crypto: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, ConfigErrors> {

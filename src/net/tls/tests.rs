@@ -181,7 +181,7 @@ impl Pair {
             cost_us,
         } = self.near.receive(&mut buf, end);
         self.heard.extend_from_slice(&buf[..plaintext]);
-        self.secured = secured.or(self.secured.take());
+        self.secured = secured.or_else(|| self.secured.take());
         self.cost_us += cost_us;
         self.failure = self.near.take_failure().or(self.failure);
     }
@@ -353,7 +353,7 @@ fn a_certificate_that_is_required_must_come_from_our_authority() {
     let required = policy(&authority.mutual(None), &keys);
     let none = Pair::new(&required, authority.far_config());
     let mut stranger = Authority::new();
-    std::mem::swap(&mut stranger.root, &mut authority.root.clone());
+    stranger.root = authority.root.clone();
     let foreign = Pair::new(&required, stranger.far_config_as("tv-1"));
     for mut pair in [none, foreign] {
         pair.settle();
@@ -568,9 +568,9 @@ fn a_pair_that_does_not_match_is_named() {
     assert_eq!(
         places,
         [
-            "devices_tls[0].private_key_file",
-            "devices_tls[1].certificate_file",
-            "devices_tls[2].private_key_file",
+            "devices_tls.pairs[0].private_key_file",
+            "devices_tls.pairs[1].certificate_file",
+            "devices_tls.pairs[2].private_key_file",
         ]
     );
 }

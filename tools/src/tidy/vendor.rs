@@ -15,8 +15,8 @@ struct Owner {
 const OWNERS: &[Owner] = &[
     owner(
         "arc_swap",
-        &["reactor", "server", "api", "ops"],
-        "the settings cell of the node: replaced by a reload, loaded by the rest",
+        &["reactor", "server", "api", "ops", "net::tls"],
+        "the settings cell of the node, and its TLS: replaced by a reload, loaded by the rest",
     ),
     owner(
         "axum",
@@ -60,6 +60,11 @@ const OWNERS: &[Owner] = &[
         "bodies of the sending API",
     ),
     owner(
+        "ipnet",
+        &["config", "reactor"],
+        "networks are typed in the configuration, and asked at the door",
+    ),
+    owner(
         "jsonwebtoken",
         &["protocol::auth", "cli::token"],
         "tokens are verified in one place, and made by `tautline token`",
@@ -94,9 +99,24 @@ const OWNERS: &[Owner] = &[
         "locks belong to the control plane, to the hand-over of a mailbox, and to a stripe of the accounts",
     ),
     owner(
+        "ppp",
+        &["net"],
+        "PROXY headers are read before anything else of a connection",
+    ),
+    owner(
         "prometheus_client",
         &["metrics", "ops"],
         "the text a scrape reads",
+    ),
+    owner(
+        "rustls",
+        &["net", "client"],
+        "TLS of what we accept has one place; `client` is the other side of it",
+    ),
+    owner(
+        "rustls_native_certs",
+        &["client"],
+        "whom a client believes when it is not told",
     ),
     owner("socket2", &["net"], "socket options have one place"),
     owner(
@@ -113,6 +133,11 @@ const OWNERS: &[Owner] = &[
         "tokio::sync",
         &["mailbox", "reactor"],
         "only the channels on which the control plane waits for a reactor",
+    ),
+    owner(
+        "tokio_rustls",
+        &["ops"],
+        "the ops listener is tokio's; reactors drive TLS themselves",
     ),
     owner("toml", &["config"], "the configuration file"),
     owner("tower", &["api", "ops"], "middleware of the control plane"),
@@ -138,6 +163,11 @@ const OWNERS: &[Owner] = &[
     ),
     owner("uapi", &["net"], "the system calls no other crate offers"),
     owner("ureq", &["client"], "the sender's side of the API"),
+    owner(
+        "x509_parser",
+        &["net"],
+        "names and dates in certificates; whether they are good is rustls' business",
+    ),
     owner(
         "utoipa",
         &["api", "wire"],
