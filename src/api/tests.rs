@@ -20,7 +20,6 @@ use crate::mailbox::queue;
 use crate::metrics::node_cells;
 use crate::net::tls::policy::TlsCell;
 use crate::route::account::Accounts;
-use crate::net::tls::policy::TlsCell;
 use crate::route::presence::Presence;
 use crate::wire::answer::REQUEST_ID;
 use crate::wire::api::{ConnectionInfo, ConnectionPage, DrainState, DrainStatus, ErrorBody};

@@ -234,6 +234,10 @@ impl<T: Transport> Shard<T> {
             return;
         };
         match upgrade.handle_hello(event, &self.settings.authenticator, now) {
+            Ok(authenticated) if self.is_account_full(&authenticated.identity) => {
+                self.cells().refused[Refusal::AccountLimit as usize].add(1);
+                self.close(id, CloseReason::Overload);
+            }
             Ok(authenticated) => self.open_line(id, dialect, authenticated, now),
             Err(error) => self.reject(id, error),
         }
