@@ -65,7 +65,7 @@ pub struct Config {
 
 impl Config {
     /// The sections in the order of the file, each with its keys and their documentation.
-    pub const SECTIONS: [Section; 17] = [
+    pub const SECTIONS: &[Section] = &[
         Node::SECTION,
         Listen::SECTION,
         Tls::SECTION,
