@@ -17,7 +17,8 @@ use crate::sender::record::{Form, RecordPlan};
 /// Send messages from lines to random other lines; every one is accounted for
 ///
 /// A sender reaches the lines of its own account, or all with --may-send-to. The lines that several senders reach are
-/// shared out among them, so that the order of what a line gets is known.
+/// shared out among them, so that the order of what a line gets is known. A server that is started has its limits on
+/// what devices send and get lifted; a running one may answer `rate_limited`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct D2dArg {
     /// Lines that send, among those that are opened
@@ -35,12 +36,23 @@ pub(crate) struct D2dArg {
     pub(crate) common: CommonArg,
 }
 
+/// What is measured is a message's cost, not the limits that keep one device from harming others.
+const LIMITS: [&str; 6] = [
+    "limits.frames_per_second=0",
+    "limits.bytes_per_second=0",
+    "limits.sends_per_second=1000000",
+    "limits.sends_burst=1000000",
+    "limits.receives_per_second=1000000",
+    "limits.receives_burst=1000000",
+];
+
 /// Runs the scenario.
 pub(crate) fn run(arg: &D2dArg) -> Result<(Record, Screen), RunError> {
     let lines = &arg.common.lines;
     let (names, rows) = cast(arg)?;
     let dialect = lines.dialect(names, arg.senders, Template::root())?;
-    let (mut stage, before) = Stage::open("d2d", &arg.common, &[], dialect.clone())?;
+    let settings = LIMITS.map(str::to_owned);
+    let (mut stage, before) = Stage::open("d2d", &arg.common, &settings, dialect.clone())?;
     let medium = Medium::Record(Arc::new(RecordPlan {
         targets: stage.node.devices.clone(),
         tls: stage.tls.clone(),

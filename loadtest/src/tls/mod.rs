@@ -50,23 +50,23 @@ impl TlsPlan {
     /// Lines to servers of these names. Of a hundred handshakes, a hundred times `resume` resume a session if there is one
     /// left. Without `ca` every certificate is believed.
     pub(crate) fn new(names: &[String], ca: Option<&Path>, resume: f64) -> Result<Self, TlsError> {
-        let tickets = Tickets::default();
-        let config = |resumes| -> Result<_, TlsError> {
-            let builder = ClientConfig::builder_with_provider(Arc::new(cryptography()))
-                .with_safe_default_protocol_versions()?;
-            let builder = match ca {
-                Some(ca) => builder.with_root_certificates(roots(ca)?),
-                None => builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(TrustAll::new(cryptography()))),
-            };
-            let mut config = builder.with_no_client_auth();
-            config.resumption = Resumption::store(Arc::new(tickets.store(resumes)));
-            Ok(Arc::new(config))
+        let builder = ClientConfig::builder_with_provider(Arc::new(cryptography()))
+            .with_safe_default_protocol_versions()?;
+        let builder = match ca {
+            Some(ca) => builder.with_root_certificates(roots(ca)?),
+            None => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(TrustAll::new(cryptography()))),
         };
+        let tickets = Tickets::default();
+        let mut full = builder.with_no_client_auth();
+        full.resumption = Resumption::store(Arc::new(tickets.store(false)));
+        // A copy: the library resumes no session that was verified by another verifier.
+        let mut resuming = full.clone();
+        resuming.resumption = Resumption::store(Arc::new(tickets.store(true)));
         Ok(Self {
-            full: config(false)?,
-            resuming: config(true)?,
+            full: Arc::new(full),
+            resuming: Arc::new(resuming),
             resume,
             names: names
                 .iter()

@@ -310,14 +310,15 @@ mod tests {
         plain
     }
 
-    /// Sends `sent` to the server and `answer` back, over a line of the plan; the line afterwards.
+    /// Sends `sent` to the server and `answer` back, over a line of the plan; its TLS afterwards.
     fn exchange(
         plan: &TlsPlan,
         config: &Arc<ServerConfig>,
+        line: LineId,
         sent: &[u8],
         answer: &[u8],
     ) -> Box<TlsStream> {
-        let mut line = plan.open(LineId(0), 0).unwrap();
+        let mut line = plan.open(line, 0).unwrap();
         let mut server = ServerConnection::new(config.clone()).unwrap();
         let mut wire = Wire::default();
         let (mut done, mut received, mut answered) = (0, Vec::new(), Vec::new());
@@ -355,7 +356,7 @@ mod tests {
         let plan = TlsPlan::new(&["localhost".to_owned()], None, 0.0).unwrap();
         let long = vec![7; 40_000];
         for (sent, answer) in [(&b"GET /"[..], &b"101"[..]), (&long, &long)] {
-            let line = exchange(&plan, &config, sent, answer);
+            let line = exchange(&plan, &config, LineId(0), sent, answer);
             let kept = [&line.incoming, &line.plain, &line.outgoing].map(Vec::capacity);
             assert_eq!(kept, [0; 3]);
             assert!(!line.is_resumed());
@@ -365,9 +366,14 @@ mod tests {
     #[test]
     fn a_line_resumes_what_an_earlier_one_left_if_it_is_to() {
         let config = server_config();
-        for (resume, expected) in [(1.0, [false, true, true]), (0.0, [false; 3])] {
+        for (resume, expected) in [
+            (0.0, [false; 4]),
+            (0.5, [false, true, false, true]),
+            (1.0, [false, true, true, true]),
+        ] {
             let plan = TlsPlan::new(&["localhost".to_owned()], None, resume).unwrap();
-            let resumed = [(); 3].map(|()| exchange(&plan, &config, b"a", b"b").is_resumed());
+            let resumed =
+                [0, 1, 2, 3].map(|n| exchange(&plan, &config, LineId(n), b"a", b"b").is_resumed());
             assert_eq!(resumed, expected);
         }
     }

@@ -29,11 +29,22 @@ fn pushes_to_the_real_server_all_arrive() {
 }
 
 #[test]
+fn devices_of_the_real_server_send_more_than_it_usually_lets_them() {
+    let few = ["--senders=2", "--rate=600", "--account-lines=20"];
+    let run = run_real("d2d", &[&SHORT[..], &few].concat());
+    assert!(run.passed, "{}", run.faults());
+    let sent = run.figure("messages.sent");
+    assert!(sent > 0.0);
+    assert_eq!(run.figure("d2d.status.written"), sent);
+    assert_eq!(run.figure("messages.received"), sent);
+}
+
+#[test]
 fn the_real_server_takes_and_resumes_tls() {
     let secure = [
         "--connections=100",
         "--hold=1s",
-        "--ramp=100/s",
+        "--ramp=50/s",
         "--tls",
         "--tls-resume=0.5",
     ];
