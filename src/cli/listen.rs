@@ -187,7 +187,11 @@ impl Listener {
                     } else {
                         &frame["data_b64"]
                     };
-                    terminal::print(&data.to_string())?;
+                    let from = &frame["from"]["device"];
+                    terminal::print(&match from.is_null() {
+                        true => data.to_string(),
+                        false => format!("{}: {data}", terminal::plain(from)),
+                    })?;
                 }
                 self.left = self.left.map(|left| left.saturating_sub(1));
             }

@@ -67,7 +67,7 @@ enum Command {
     /// Sends a message to a device. Exits with 1 when it was not delivered.
     #[cfg(feature = "client")]
     Send(send::Send),
-    /// Tells whether and where a device is online. Exits with 1 when it is not.
+    /// Tells whether and where a device is online, or lists those of an account. Exits with 1 when none is.
     #[cfg(feature = "client")]
     Devices(devices::Devices),
     /// Lists the connections of a node, or closes one.

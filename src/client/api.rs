@@ -115,6 +115,15 @@ impl ApiClient {
         self.answer(self.with_key(self.agent.get(&url)).call())
     }
 
+    /// One page of an account's devices. `query` has cursor and limit.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn user_devices(&self, user_id: &str, query: &str) -> Result<ApiAnswer, ClientError> {
+        let url = self.url(&format!("/v1/users/{user_id}/devices"), query);
+        self.answer(self.with_key(self.agent.get(&url)).call())
+    }
+
     /// One page of the node's connections. `query` has cursor, limit and filters.
     ///
     /// # Errors

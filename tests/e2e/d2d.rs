@@ -248,8 +248,8 @@ fn a_target_that_does_not_read_loses_its_line_and_the_sender_is_told() {
         "limits.sends_burst=1000",
         "limits.receives_burst=1000",
     ]);
-    let mut canary = Canary::on(&node);
     let mut phone = Device::connect_of(&node, "phone-1", "ann");
+    let mut canary = Canary::on(&node);
     let _tv = Line::open_with_small_window(&node, "tv-1&user_id=ann");
     let payload = "x".repeat(60_000);
     let told = (0..400).find_map(|n| {
