@@ -125,17 +125,13 @@ fn apply_query(request: &mut SendRequest, query: &str) -> Result<(), Refused> {
 }
 
 fn device_id(segment: &str) -> Result<Cow<'_, str>, Refused> {
-    id(segment).ok_or((
-        ErrorCode::InvalidId,
-        "a device id is 1 to 128 characters of A-Z a-z 0-9 . _ : -".into(),
-    ))
+    let cause = "a device id is 1 to 128 characters of A-Z a-z 0-9 . _ : -";
+    id(segment).ok_or((ErrorCode::InvalidId, Cow::Borrowed(cause)))
 }
 
 fn user_id(segment: &str) -> Result<Cow<'_, str>, Refused> {
-    id(segment).ok_or((
-        ErrorCode::InvalidId,
-        "a user id is 1 to 128 characters of A-Z a-z 0-9 . _ : -".into(),
-    ))
+    let cause = "a user id is 1 to 128 characters of A-Z a-z 0-9 . _ : -";
+    id(segment).ok_or((ErrorCode::InvalidId, Cow::Borrowed(cause)))
 }
 
 fn id(segment: &str) -> Option<Cow<'_, str>> {

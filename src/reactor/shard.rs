@@ -84,7 +84,6 @@ pub(crate) struct Shard<T: Transport> {
     /// Lines opened in this iteration.
     pub(crate) newcomers: Vec<ConnId>,
     /// Questions about lines that wait for their turn, and how many may have it in this iteration.
-    #[expect(clippy::vec_box, reason = "they come in the box")]
     pub(crate) surveys: VecDeque<Box<Survey>>,
     pub(crate) surveys_left: u32,
     /// Who watches which account.

@@ -91,7 +91,15 @@ impl Tally {
                     self.end(part, Ok(()));
                 }
             }
-            failure => self.end(part, Err(failure)),
+            failure @ (Outcome::Found(_)
+            | Outcome::Offline
+            | Outcome::Gone
+            | Outcome::Unacked
+            | Outcome::SlowConsumer
+            | Outcome::AckUnsupported
+            | Outcome::RateLimited
+            | Outcome::Busy
+            | Outcome::Timeout) => self.end(part, Err(failure)),
         }
         (self.open == 0).then(|| self.outcome())
     }
