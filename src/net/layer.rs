@@ -246,6 +246,10 @@ impl Layer {
     /// Notes that our side is to be shut; `true` when it can be at once.
     pub(super) fn begin_finish(&mut self) -> bool {
         self.is_finishing = true;
+        if self.is_opening() {
+            // Nobody shakes hands any more; what still comes is dropped as it is.
+            (self.opening, self.tls) = (None, Tls::None);
+        }
         !self.owes()
     }
 

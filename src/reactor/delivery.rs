@@ -351,7 +351,8 @@ impl<T: Transport> Shard<T> {
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
-        if conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0) {
+        let is_settled = !conn.stream.owes() && !conn.flags.watches_writes;
+        if is_settled || conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0) {
             return;
         }
         if conn.stream.owes() && matches!(conn.stream.settle(), Io::Closed | Io::Failed(_)) {

@@ -16,6 +16,8 @@ pub(super) struct Capacity {
     descriptors: u64,
     /// Memory that is free now, in bytes, if the system tells.
     memory: Option<u64>,
+    /// What an idle line takes of it.
+    line_bytes: u64,
 }
 
 impl Capacity {
@@ -35,6 +37,11 @@ impl Capacity {
             wanted: config.limits.connections_max,
             descriptors,
             memory: available_memory(),
+            line_bytes: if config.devices_tls.is_on() {
+                LINE_BYTES + TLS_BYTES
+            } else {
+                LINE_BYTES
+            },
         }
     }
 
@@ -67,7 +74,8 @@ impl Capacity {
         } else {
             format!(
                 "memory bites first: what is free holds about {by_memory} lines of the {wanted} configured \
-                 ({LINE_BYTES} bytes each, most of it the kernel's)"
+                 ({} bytes each, most of it the kernel's)",
+                self.line_bytes
             )
         })
     }
@@ -77,7 +85,7 @@ impl Capacity {
     }
 
     fn by_memory(&self) -> Option<u64> {
-        self.memory.map(|bytes| bytes / LINE_BYTES)
+        self.memory.map(|bytes| bytes / self.line_bytes)
     }
 }
 
@@ -96,3 +104,5 @@ const SPARE_DESCRIPTORS: u64 = 256;
 const SLOTS_MAX: u32 = 1 << 22;
 /// What an idle line takes: about 4.1 KB of kernel memory for its socket, and 200 bytes of ours.
 const LINE_BYTES: u64 = 4_400;
+/// What TLS adds to it: rustls' state.
+const TLS_BYTES: u64 = 2_300;

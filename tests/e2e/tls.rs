@@ -1,6 +1,7 @@
 //! Devices over TLS: what must be agreed on, what passes, and what becomes of those who speak something else.
 
 use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -375,6 +376,36 @@ fn the_sending_api_speaks_tls() {
         let count = stream.read(&mut answer).unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 200 "));
     }
+}
+
+#[test]
+fn the_command_line_speaks_tls_and_believes_only_whom_it_is_told_to() {
+    let authority = Authority::new();
+    let setup = authority.setup(&[]);
+    let root = setup.file("root.pem", authority.pem());
+    let api = Authority::settings(&setup, "api_tls");
+    let node = setup.set(&api[0]).set(&api[1]).start();
+    let mut listen = Command::new(env!("CARGO_BIN_EXE_tautline"));
+    listen
+        .args(["listen", "tv-1", "--once", "--url"])
+        .arg(format!("wss://{}/ws", node.ready.devices))
+        .stdout(Stdio::piped());
+    let mut stranger = listen.stderr(Stdio::piped()).spawn().unwrap();
+    assert!(
+        !stranger.wait().unwrap().success(),
+        "nobody vouches for the node"
+    );
+    let heard = listen.arg("--ca-file").arg(&root).spawn().unwrap();
+    node.await_metric("tautline_lines", "", 1.0);
+    let sent = Command::new(env!("CARGO_BIN_EXE_tautline"))
+        .args(["send", "tv-1", "\"hi\"", "--ca-file"])
+        .arg(&root)
+        .args(["--api", &format!("https://{}", node.ready.api)])
+        .output()
+        .unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let heard = heard.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&heard.stdout), "\"hi\"\n");
 }
 
 #[test]
