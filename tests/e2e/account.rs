@@ -1,6 +1,7 @@
 //! The devices of an account: as a target, as a list, and as they come and go.
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -9,7 +10,7 @@ use tungstenite::Message;
 
 use crate::device::Device;
 use crate::http::Http;
-use crate::node::{CURL_CONTENT_TYPE, Node};
+use crate::node::{BINARY, CURL_CONTENT_TYPE, Node};
 use crate::token::{Issuer, SECRET, jwt_setup, now_s};
 
 fn ids(devices: &Value) -> BTreeSet<String> {
@@ -515,4 +516,48 @@ fn a_reload_changes_what_devices_may_send() {
         }
         (refused == 0).then_some(())
     });
+}
+
+#[test]
+fn the_command_line_lists_an_account_and_shows_who_sent() {
+    let node = Node::start(&[]);
+    let api = format!("http://{}", node.ready.api);
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).args(["--api", &api]);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (is_success, text) = run(&["devices", "--user", "ann"]);
+    assert!(!is_success && text.is_empty(), "{text}");
+    let mut phone = Device::connect_of(&node, "phone-1", "ann");
+    await_devices(&node, "ann", 1);
+    let (is_success, text) = run(&["devices", "--user", "ann"]);
+    assert!(
+        is_success && text.starts_with("phone-1  online  "),
+        "{text}"
+    );
+    let (_, text) = run(&["devices", "--user", "ann", "--json"]);
+    let device: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(device["connection_id"], phone.connection_id());
+
+    let url = format!("ws://{}/ws", node.ready.devices);
+    let mut command = Command::new(BINARY);
+    command.args(["listen", "tv-1", "--user", "ann", "--once", "--url", &url]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let listener = command.spawn().unwrap();
+    await_devices(&node, "ann", 2);
+    phone.say(&json!({"type": "send", "id": 1, "to": {"user": "ann"}, "data": "hi"}));
+    assert_eq!(phone.next()["devices"], json!({"targets": 1, "reached": 1}));
+    let output = listener.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "phone-1: \"hi\"\n"
+    );
 }

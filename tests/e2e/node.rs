@@ -343,7 +343,8 @@ impl Drop for Node {
     }
 }
 
-const BINARY: &str = env!("CARGO_BIN_EXE_tautline");
+/// The program under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tautline");
 /// What `curl -d` says of a body.
 pub(crate) const CURL_CONTENT_TYPE: (&str, &str) =
     ("Content-Type", "application/x-www-form-urlencoded");

@@ -102,6 +102,45 @@ impl World {
         self.chat.said.extend(said);
     }
 
+    /// A device of a large account sends to all of it, and then to one; a third of the crowd are in it.
+    pub(super) fn shout(mut self, devices: usize) {
+        for device in 0..devices {
+            self.connect(device);
+        }
+        for _ in 0..20 {
+            self.step(50);
+        }
+        let (all, one) = (self.next_number(), self.next_number());
+        let line = self.lines.values().find(|line| line.device == 0).unwrap();
+        let number = line.number;
+        for (id, to) in [(all, r#"{"user":"a-0"}"#), (one, r#"{"device":"d-3"}"#)] {
+            let text = format!(r#"{{"type":"send","id":{id},"to":{to},"data":{id}}}"#);
+            line.say(&text, self.now.ms() + 1);
+        }
+        let said = |to| Said {
+            by: 0,
+            line: number,
+            to,
+        };
+        self.chat.said.insert(all, said(To::Account(0)));
+        self.chat.said.insert(one, said(To::Device(3)));
+        let mut steps = 0;
+        while self.chat.replied.len() < 2 {
+            self.step(1);
+            steps += 1;
+            assert!(steps < 2 * devices, "the message to all is not answered");
+        }
+        self.step(1);
+        let members = devices.div_ceil(3);
+        assert_eq!(self.chat.heard(), members - 1, "all but the sender, once");
+        let expected = HashMap::from([(all, true), (one, false)]);
+        assert_eq!(
+            self.chat.replied, expected,
+            "a shout takes the whole allowance"
+        );
+        assert!(steps > members / 2, "all in {steps} iterations");
+    }
+
     /// When nothing has happened for a while, whoever has a line knows all there is to know.
     pub(super) fn check_chat(&self) {
         for (number, said) in &self.chat.said {

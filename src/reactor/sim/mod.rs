@@ -32,6 +32,11 @@ fn sim_a_crowd_is_found_while_presence_grows() {
 }
 
 #[test]
+fn sim_a_message_to_a_large_account_reaches_each_device_once_and_holds_nobody_up() {
+    World::new(1).shout(900);
+}
+
+#[test]
 fn sim_the_same_seed_is_the_same_life() {
     let trace = |seed| World::new(seed).live();
     assert_eq!(trace(7), trace(7));

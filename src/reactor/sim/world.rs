@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    fn connect(&mut self, device: usize) {
+    pub(super) fn connect(&mut self, device: usize) {
         let shard = self.random.random_range(0..usize::from(SHARDS));
         let wire = Wire::new(self.random.random_range(600..4_000));
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(
@@ -276,7 +276,7 @@ impl World {
     }
 
     /// Lets time pass and gives every shard an iteration, in any order.
-    fn step(&mut self, ms: u64) {
+    pub(super) fn step(&mut self, ms: u64) {
         let from_ms = self.now.ms();
         self.now = Now {
             us: self.now.us + ms * 1_000,
