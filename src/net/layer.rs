@@ -126,8 +126,7 @@ impl Layer {
         let end = start + count;
         self.holds_more = end == buf.len();
         match self.unwrap(socket, buf, end) {
-            Ok(0) if self.holds_more => Io::Silent,
-            Ok(0) => Io::Blocked,
+            Ok(0) => Io::Silent,
             Ok(plaintext) => Io::Ready(plaintext),
             Err(breach) => Io::Refused(breach),
         }

@@ -37,7 +37,13 @@ impl<T: Transport> Shard<T> {
                     }
                     budget = budget.saturating_sub(n);
                 }
-                Io::Silent => budget = budget.saturating_sub(SILENT_BYTES),
+                Io::Silent => {
+                    // As after a short read: half a record and the end may come with one edge.
+                    if !is_read_closed && !holds_more {
+                        break;
+                    }
+                    budget = budget.saturating_sub(SILENT_BYTES);
+                }
                 Io::Blocked => break,
                 Io::Closed => {
                     self.handle_end(id);

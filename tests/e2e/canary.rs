@@ -1,6 +1,8 @@
 //! The healthy line beside the one that misbehaves: it gets a message every few milliseconds as long as the trouble
 //! lasts, and when it is over the node holds what it held before.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,18 +17,18 @@ use crate::node::{CURL_CONTENT_TYPE, Node};
 
 /// A device that has nothing to do with the trouble, and a thread that sends to it.
 #[derive(Debug)]
-pub(crate) struct Canary<'n> {
+pub(crate) struct Canary<'n, S = TcpStream> {
     node: &'n Node,
     before: Census,
     signals: Arc<Signals>,
-    voice: Voice,
+    voice: Voice<S>,
 }
 
 /// Where the singer is.
 #[derive(Debug)]
-enum Voice {
-    Singing(JoinHandle<Singer>),
-    Resting(Box<Singer>),
+enum Voice<S> {
+    Singing(JoinHandle<Singer<S>>),
+    Resting(Box<Singer<S>>),
     /// It has failed, or is being asked to stop.
     Lost,
 }
@@ -42,8 +44,8 @@ struct Signals {
 
 /// The sender and the receiver of the songs.
 #[derive(Debug)]
-struct Singer {
-    device: Device,
+struct Singer<S> {
+    device: Device<S>,
     /// Kept open while it sings, as a back end's would be.
     http: Option<Http>,
     api: std::net::SocketAddr,
@@ -59,9 +61,11 @@ impl<'n> Canary<'n> {
     pub(crate) fn on(node: &'n Node) -> Self {
         Self::with(node, Device::connect(node, "canary"))
     }
+}
 
+impl<'n, S: Read + Write + Send + 'static> Canary<'n, S> {
     /// Takes this device, whose id is `canary`.
-    pub(crate) fn with(node: &'n Node, device: Device) -> Self {
+    pub(crate) fn with(node: &'n Node, device: Device<S>) -> Self {
         let mut singer = Singer::new(node, device);
         (0..QUIET_SONGS).for_each(|_| singer.sing());
         let before = Census::of_quiet(node);
@@ -128,18 +132,20 @@ impl<'n> Canary<'n> {
     }
 }
 
-impl Drop for Canary<'_> {
+impl<S> Drop for Canary<'_, S> {
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.signals.is_over.store(true, Ordering::Relaxed);
-        } else {
-            self.hush();
+        self.signals.is_over.store(true, Ordering::Relaxed);
+        if !thread::panicking()
+            && let Voice::Singing(singing) = std::mem::replace(&mut self.voice, Voice::Lost)
+            && let Err(failure) = singing.join()
+        {
+            panic::resume_unwind(failure);
         }
     }
 }
 
-impl Singer {
-    fn new(node: &Node, device: Device) -> Self {
+impl<S: Read + Write> Singer<S> {
+    fn new(node: &Node, device: Device<S>) -> Self {
         Self {
             device,
             http: Some(Http::connect(node.ready.api)),

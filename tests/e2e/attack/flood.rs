@@ -2,8 +2,10 @@
 
 use crate::canary::Canary;
 use crate::deadline::{Deadline, pause};
+use crate::device::Device;
 use crate::line::{Ending, Line, PING, PONG, TEXT, frame};
 use crate::node::Node;
+use serde_json::json;
 use std::time::Duration;
 
 /// No limit on what a line sends in a second: what is left are the bounds behind it.
@@ -131,5 +133,42 @@ fn pings_within_the_limit_are_answered_each_and_the_line_stays() {
         pause(Duration::from_millis(60));
     }
     drop(line);
+    canary.survives();
+}
+
+#[test]
+fn devices_that_send_to_others_without_end_are_bounded() {
+    const SENDS: usize = 150;
+    let node = Node::with_one_reactor(&[]);
+    let mut canary = Canary::on(&node);
+    let mut senders: Vec<_> = (0..10)
+        .map(|d| Device::connect_of(&node, &format!("phone-{d}"), "eve"))
+        .collect();
+    let mut victim = Device::connect_of(&node, "victim", "ann");
+    for sender in &mut senders {
+        for id in 0..SENDS {
+            // Another's device, nobody's, and one that is away: all one.
+            let to = ["victim", "nobody", "canary"][id % 3];
+            sender.say(&json!({"type": "send", "id": id, "to": {"device": to}, "data": id}));
+        }
+    }
+    let mut refused = 0;
+    for sender in &mut senders {
+        for _ in 0..SENDS {
+            let reply = sender.next();
+            let code = reply["error"]["code"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{reply}"));
+            assert!(
+                ["target_unavailable", "rate_limited"].contains(&code),
+                "{reply}"
+            );
+            refused += usize::from(code == "rate_limited");
+        }
+    }
+    println!("{refused} of {} were over the rate", SENDS * senders.len());
+    assert!(refused > 0);
+    victim.assert_alive();
+    drop((senders, victim));
     canary.survives();
 }

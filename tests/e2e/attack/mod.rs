@@ -15,3 +15,4 @@ mod map;
 mod memory;
 mod number;
 mod smuggling;
+mod tls;
