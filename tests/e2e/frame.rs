@@ -273,10 +273,6 @@ fn a_message_that_makes_no_sense_is_answered_and_the_line_stays() {
         (r#"{"type":"ack","message_id":"?"}"#, "invalid_body"),
         (r#"{"type":"refresh"}"#, "invalid_body"),
         (r#"{"type":"dance"}"#, "unknown_type"),
-        (
-            r#"{"type":"send","id":"1","to":{"device":"tv-2"},"data":1}"#,
-            "unknown_type",
-        ),
     ];
     for (text, code) in &cases {
         device.send(Message::text(*text));
