@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_used_are_refused() {
-        for url in ["", "tv-1", "wss://a.example/ws", "http://a.example/ws"] {
+        for url in ["", "tv-1", "ftp://a.example/ws", "http://a.example/ws"] {
             let options = LineOptions {
                 url: url.into(),
                 ..LineOptions::default()

@@ -135,6 +135,8 @@ async fn alerts_ask_for_numbers_that_exist() {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
         });
-        assert!(is_shown, "{name}");
+        // Some families are empty here: nobody has configured a certificate.
+        let is_declared = text.contains(&format!("# TYPE {name} "));
+        assert!(is_shown || is_declared, "{name}");
     }
 }
