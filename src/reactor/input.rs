@@ -143,13 +143,14 @@ impl<T: Transport> Shard<T> {
             self.admission
                 .charge(settings.authenticator.verification_us());
         }
-        let step = match step {
-            Step::Authenticated(_, _, authenticated)
-                if self.is_account_full(&authenticated.identity) =>
-            {
-                turn_away(Refusal::AccountLimit, retry_after_s)
-            }
-            step => step,
+        let is_account_full = matches!(
+            &step,
+            Step::Authenticated(_, _, authenticated) if self.is_account_full(&authenticated.identity)
+        );
+        let step = if is_account_full {
+            turn_away(Refusal::AccountLimit, retry_after_s)
+        } else {
+            step
         };
         match step {
             Step::Incomplete => {}

@@ -214,12 +214,12 @@ impl<S: Read + Write> Singer<S> {
     fn record(&mut self) -> String {
         self.latencies.sort_unstable();
         let songs = self.latencies.len();
-        let at = |share: f64| {
-            let index = (songs as f64 * share) as usize;
+        let at = |percent: usize| {
+            let index = songs * percent / 100;
             let latency = self.latencies.get(index.min(songs.saturating_sub(1)));
             latency.copied().unwrap_or_default()
         };
-        let (p50, p99, silence) = (at(0.5), at(0.99), self.longest_silence);
+        let (p50, p99, silence) = (at(50), at(99), self.longest_silence);
         format!("{songs} songs, p50 {p50:?}, p99 {p99:?}, longest silence {silence:?}")
     }
 }

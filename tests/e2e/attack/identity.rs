@@ -41,7 +41,13 @@ fn two_that_fight_for_one_device_disturb_nobody_else() {
     const ROUNDS: usize = 300;
     let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
-    let fight = || (0..ROUNDS).map(|_| Device::connect(&node, "tv-1")).last();
+    let fight = || {
+        let mut line = None;
+        for _ in 0..ROUNDS {
+            line = Some(Device::connect(&node, "tv-1"));
+        }
+        line
+    };
     let rivals = thread::scope(|scope| {
         let rivals = [(); 2].map(|()| scope.spawn(fight));
         rivals.map(|rival| rival.join().unwrap().unwrap())
