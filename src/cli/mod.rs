@@ -9,6 +9,7 @@ mod config;
 mod connections;
 #[cfg(feature = "client")]
 mod devices;
+mod doctor;
 mod error;
 #[cfg(feature = "client")]
 mod listen;
@@ -73,6 +74,8 @@ enum Command {
     /// Lists the connections of a node, or closes one.
     #[cfg(feature = "client")]
     Connections(connections::Connections),
+    /// Says what this machine can hold, which limit bites first, and what lifts it. Exits with 1 when one bites.
+    Doctor,
     /// Prints the version.
     Version,
     /// Prints a completion script.
@@ -110,6 +113,7 @@ fn execute(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Devices(command) => command.run(&options),
         #[cfg(feature = "client")]
         Command::Connections(command) => command.run(&options),
+        Command::Doctor => doctor::run(&options),
         Command::Version => version(&options),
         Command::Completions { shell } => completions(shell),
     }

@@ -30,6 +30,12 @@ impl FdTable {
         }
     }
 
+    /// How threads of this process will come by theirs: tried on one that ends at once.
+    pub fn probe() -> Self {
+        let probe = std::thread::spawn(Self::for_this_thread);
+        probe.join().unwrap_or(Self::Shared)
+    }
+
     /// Whether RLIMIT_NOFILE bounds this thread alone.
     pub fn is_own(self) -> bool {
         self != Self::Shared

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use crate::config::Config;
 use crate::config::section::{AuthMode, Tls};
 use crate::net::fdtable::FdTable;
+use crate::server::doctor::{Report, grouped};
 use crate::server::engine::Engine;
 
 /// Who reads the announcement.
@@ -23,15 +24,21 @@ pub(super) enum Audience {
 }
 
 /// Prints the announcement.
-pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, audience: Audience) {
+pub(super) fn announce(
+    config: &Config,
+    engine: &Engine,
+    ops: SocketAddr,
+    report: &Report,
+    audience: Audience,
+) {
     let bound = engine.bound;
     if engine.table == FdTable::Shared {
         tracing::warn!(
             "reactors share one descriptor table: neither unshare nor close_range is permitted here"
         );
     }
-    if let Some(advice) = engine.capacity.advice() {
-        tracing::warn!("{advice}");
+    if let Some(warning) = report.warning() {
+        tracing::warn!("{warning}");
     }
     if audience == Audience::Conformance {
         println!("ready {}", bound.devices);
@@ -45,8 +52,8 @@ pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, audien
             "api": bound.api,
             "ops": ops,
             "pid": std::process::id(),
-            "reactors": engine.capacity.reactors,
-            "lines_max": engine.capacity.lines(),
+            "reactors": report.reactors,
+            "lines_max": report.lines_max,
         });
         println!("{ready}");
         return;
@@ -54,8 +61,8 @@ pub(super) fn announce(config: &Config, engine: &Engine, ops: SocketAddr, audien
     println!(
         "Tautline {} is up: {} reactors, room for {} lines",
         env!("CARGO_PKG_VERSION"),
-        engine.capacity.reactors,
-        engine.capacity.lines()
+        report.reactors,
+        grouped(report.lines_max)
     );
     let secure = |tls: &Tls| if tls.is_on() { "s" } else { "" };
     println!(

@@ -45,9 +45,7 @@ pub(super) struct Prepared {
 pub(super) struct Engine {
     /// Where devices and back ends connect.
     pub(super) bound: Bound,
-    /// What the host lets the node hold.
-    pub(super) capacity: Capacity,
-    /// Lines of advice from the start, for whoever reads the announcement.
+    /// How its reactors came by their descriptor tables.
     pub(super) table: FdTable,
     posts: Vec<Post>,
     threads: Vec<JoinHandle<()>>,
@@ -61,8 +59,11 @@ pub(super) struct Bound {
 }
 
 impl Prepared {
-    pub(super) fn new(config: &Config, settings: Settings) -> Result<Self, StartError> {
-        let capacity = Capacity::of(config);
+    pub(super) fn new(
+        config: &Config,
+        settings: Settings,
+        capacity: Capacity,
+    ) -> Result<Self, StartError> {
         let mut seeds = Vec::new();
         let mut posts = Vec::new();
         for _ in 0..capacity.reactors {
@@ -148,7 +149,6 @@ impl Prepared {
         drop(reports);
         let mut engine = Engine {
             bound: gate.unbound(),
-            capacity: self.capacity,
             table: FdTable::Unshared,
             posts: self.posts,
             threads,

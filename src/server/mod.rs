@@ -9,15 +9,20 @@ use crate::api::ControlPlane;
 use crate::config::Config;
 use crate::config::source::Sources;
 use crate::error::StartError;
+use crate::net::fdtable::raise_descriptors_max;
 use crate::protocol::intake::IntakeLimits;
 use crate::reactor::settings::Settings;
 use crate::server::announce::Audience;
+use crate::server::capacity::Capacity;
 use crate::server::certificate_watch::CertificateWatch;
+use crate::server::doctor::Report;
+use crate::server::doctor::machine::Machine;
 use crate::server::log::Logger;
 
 mod announce;
 mod capacity;
 mod certificate_watch;
+pub(crate) mod doctor;
 mod engine;
 mod lifecycle;
 mod log;
@@ -35,6 +40,12 @@ pub fn run(config: Config, sources: Sources, json: bool) -> Result<(), StartErro
         Audience::People
     };
     serve(&config, settings, sources, audience)
+}
+
+/// What this machine can hold, compared with the configuration. The soft limit on descriptors is raised, as the server does.
+pub(crate) fn examine(config: &Config) -> Report {
+    raise_descriptors_max();
+    Report::new(config, &Machine::of_this_process())
 }
 
 /// Serves lines that echo what they receive, over the production stack: what conformance tests talk to.
@@ -58,11 +69,13 @@ fn serve(
     audience: Audience,
 ) -> Result<(), StartError> {
     let logger = Logger::start(&config.log);
-    crate::net::fdtable::raise_descriptors_max();
+    raise_descriptors_max();
+    let machine = Machine::of_this_process();
+    let report = Report::new(config, &machine);
     let runtime = start_runtime()?;
     // Signal handlers, like everything the runtime polls, must exist before the first reactor splits its table off.
     let signals = runtime.block_on(async { lifecycle::Signals::new() })?;
-    let prepared = engine::Prepared::new(config, settings)?;
+    let prepared = engine::Prepared::new(config, settings, Capacity::of(config, &machine))?;
     let control = Arc::new(ControlPlane::new(
         prepared.node(),
         prepared.posts(),
@@ -71,7 +84,7 @@ fn serve(
     let engine = prepared.start(config, &control)?;
     let ops = runtime.block_on(crate::ops::listen(config, &control.node))?;
     runtime.spawn(memory::watch(Arc::clone(&control.node)));
-    announce::announce(config, &engine, ops, audience);
+    announce::announce(config, &engine, ops, &report, audience);
     let watch = CertificateWatch::new(config);
     runtime.block_on(lifecycle::wait(signals, &control, &sources, &logger, watch));
     engine.stop();

@@ -22,6 +22,7 @@ mod control;
 mod d2d;
 mod deadline;
 mod device;
+mod doctor;
 mod drain;
 mod first_minute;
 mod frame;

@@ -166,6 +166,8 @@ pub(crate) struct Ready {
     pub(crate) devices: SocketAddr,
     pub(crate) api: SocketAddr,
     pub(crate) ops: SocketAddr,
+    /// Lines it has room for.
+    pub(crate) lines_max: u64,
     pid: u32,
 }
 
@@ -178,6 +180,7 @@ impl Default for Ready {
             devices: nowhere,
             api: nowhere,
             ops: nowhere,
+            lines_max: 0,
             pid: 0,
         }
     }
