@@ -1,4 +1,4 @@
-//! Layer 5: what operators and their machines look at: metrics and probes.
+//! Layer 5: what operators and their machines look at: metrics and probes, and in dev mode a device in a page.
 //!
 //! A listener of its own, so that nobody who may send can look, and no load of senders keeps a probe waiting. Reads
 //! what others count (`scrape`, `pulse`, `memory`) and changes nothing. Its connections are few (`listener`), and
@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::config::section::ApiRole;
+use crate::config::section::{ApiRole, AuthMode};
 use crate::error::StartError;
 use crate::ops::listener::OpsListener;
 use crate::ops::pulse::Pulse;
@@ -26,6 +26,7 @@ use crate::ops::tls::TlsListener;
 use crate::protocol::auth::api_key::Shown;
 use crate::reactor::node::Node;
 
+mod device_page;
 mod guarded;
 mod listener;
 pub(crate) mod memory;
@@ -35,17 +36,33 @@ mod scrape;
 mod tests;
 mod tls;
 
+/// Where the node's other listeners were bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbours {
+    /// Devices.
+    pub devices: SocketAddr,
+    /// Back ends.
+    pub api: SocketAddr,
+}
+
 /// Opens the ops listener and serves it on the runtime. To be called after the reactors have started.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn listen(config: &Config, node: &Arc<Node>) -> Result<SocketAddr, StartError> {
+pub async fn listen(
+    config: &Config,
+    node: &Arc<Node>,
+    neighbours: Neighbours,
+) -> Result<SocketAddr, StartError> {
     let addr = config.listen.ops;
     let failed = |source| StartError::listening(addr, "listen.ops", source);
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let refused = Arc::new(AtomicU64::new(0));
-    let router = router(node, &refused);
+    let mut router = router(node, &refused);
+    if config.auth.mode == AuthMode::Dev {
+        router = router.merge(device_page::routes(config, neighbours));
+    }
     if config.ops_tls.is_on() {
         let listener = TlsListener::new(listener, bound, Arc::clone(node));
         let listener = OpsListener::new(listener, node, refused);

@@ -115,7 +115,11 @@ async fn a_port_in_use_is_an_error_that_names_its_key() {
     let mut config = Config::default();
     config.listen.ops = taken.local_addr().unwrap();
     let bench = Bench::new(&config);
-    let error = listen(&config, &bench.control.node).await.unwrap_err();
+    let (devices, api) = (config.listen.devices, config.listen.api);
+    let neighbours = Neighbours { devices, api };
+    let error = listen(&config, &bench.control.node, neighbours)
+        .await
+        .unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("listen.ops") && text.contains("another process"),

@@ -82,7 +82,10 @@ pub(super) fn announce(
     let is_plain = !config.devices_tls.is_on() && !config.api_tls.is_on();
     if config.auth.mode == AuthMode::Dev && is_plain {
         println!("Try, in two other terminals:");
-        println!("  cargo run --release -- listen tv-1");
+        println!(
+            "  cargo run --release -- listen tv-1          (or open http{}://{ops}/device)",
+            secure(&config.ops_tls)
+        );
         println!(
             "  curl -d '{{\"hi\":1}}' {}/v1/devices/tv-1/messages",
             bound.api

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::source::Sources;
 use crate::error::StartError;
 use crate::net::fdtable::raise_descriptors_max;
+use crate::ops::Neighbours;
 use crate::protocol::intake::IntakeLimits;
 use crate::reactor::settings::Settings;
 use crate::server::announce::Audience;
@@ -17,6 +18,7 @@ use crate::server::capacity::Capacity;
 use crate::server::certificate_watch::CertificateWatch;
 use crate::server::doctor::Report;
 use crate::server::doctor::machine::Machine;
+use crate::server::engine::Bound;
 use crate::server::log::Logger;
 
 mod announce;
@@ -82,7 +84,9 @@ fn serve(
         runtime.handle().clone(),
     ));
     let engine = prepared.start(config, &control)?;
-    let ops = runtime.block_on(crate::ops::listen(config, &control.node))?;
+    let Bound { devices, api } = engine.bound;
+    let neighbours = Neighbours { devices, api };
+    let ops = runtime.block_on(crate::ops::listen(config, &control.node, neighbours))?;
     runtime.spawn(memory::watch(Arc::clone(&control.node)));
     announce::announce(config, &engine, ops, &report, audience);
     let watch = CertificateWatch::new(config);

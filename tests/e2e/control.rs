@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::device::Device;
 use crate::http::Http;
 use crate::node::{Node, Setup};
+use crate::token::{Issuer, SECRET, jwt_setup};
 
 #[test]
 fn lines_are_listed_page_by_page() {
@@ -173,6 +174,34 @@ fn probes_and_numbers_are_served() {
         "tautline_build_info",
     ] {
         assert!(text.contains(name), "no {name}");
+    }
+}
+
+#[test]
+fn a_node_to_try_out_serves_a_device_in_a_page_with_its_ports() {
+    let node = Node::start(&[]);
+    let page = node.ops("/device");
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, Some("text/html; charset=utf-8"))
+    );
+    let (devices, api) = (node.ready.devices.port(), node.ready.api.port());
+    let reached = format!(r#"{{ devices: "ws:{devices}", api: "http:{api}" }}"#);
+    assert!(page.text().contains(&reached), "{}", page.text());
+    let client = node.ops("/tautline.js");
+    assert_eq!(
+        client.header("content-type"),
+        Some("text/javascript; charset=utf-8")
+    );
+    assert!(client.text().contains("export class Tautline"));
+}
+
+#[test]
+fn a_node_with_keys_serves_no_page() {
+    let (hs256, es256) = (Issuer::hs256(SECRET), Issuer::es256());
+    let node = jwt_setup(&[], &hs256, &es256, "").start();
+    for path in ["/device", "/tautline.js"] {
+        assert_eq!(node.ops(path).status, 404, "{path}");
     }
 }
 
