@@ -30,7 +30,7 @@ mod device_page;
 mod guarded;
 mod listener;
 pub(crate) mod memory;
-mod pulse;
+pub(crate) mod pulse;
 mod scrape;
 #[cfg(test)]
 mod tests;

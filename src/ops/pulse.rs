@@ -9,7 +9,7 @@ use crate::metrics::NodeCells;
 
 /// What was last seen of each reactor.
 #[derive(Debug)]
-pub(super) struct Pulse(Mutex<Vec<Beat>>);
+pub(crate) struct Pulse(Mutex<Vec<Beat>>);
 
 /// A count of iterations, and when it was first seen.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ struct Beat {
 }
 
 impl Pulse {
-    pub(super) fn new(cells: &NodeCells, now: Instant) -> Self {
+    pub(crate) fn new(cells: &NodeCells, now: Instant) -> Self {
         let beat = |iterations| Beat {
             iterations,
             since: now,
@@ -28,7 +28,7 @@ impl Pulse {
     }
 
     /// The first reactor that has not turned for [`SILENCE_MAX`], as far as those who asked before could see.
-    pub(super) fn stalled(&self, cells: &NodeCells, now: Instant) -> Option<usize> {
+    pub(crate) fn stalled(&self, cells: &NodeCells, now: Instant) -> Option<usize> {
         let mut beats = self.0.lock();
         for (beat, iterations) in beats.iter_mut().zip(iterations(cells)) {
             if beat.iterations != iterations {

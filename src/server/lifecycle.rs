@@ -11,6 +11,7 @@ use crate::net::tls::policy::TlsPolicies;
 use crate::reactor::settings::Settings;
 use crate::server::certificate_watch::CertificateWatch;
 use crate::server::log::Logger;
+use crate::server::supervisor::Supervisor;
 
 /// The signals the node listens to.
 pub(super) struct Signals {
@@ -51,16 +52,22 @@ pub(super) async fn wait(
     sources: &Sources,
     logger: &Logger,
     mut watch: CertificateWatch,
+    supervisor: Supervisor,
 ) {
     let mut looks = tokio::time::interval(CertificateWatch::INTERVAL);
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(control, sources, logger, &mut watch),
+            _ = signals.hang_up.recv() => {
+                supervisor.tell_reloading();
+                reload(control, sources, logger, &mut watch);
+                supervisor.tell_reloaded();
+            }
             _ = looks.tick() => watch.look(&control.node.tls),
         }
     }
+    supervisor.tell_stopping();
     tracing::info!("draining; a second signal closes now");
     tokio::select! {
         () = control.drain.run() => tracing::info!("drained"),

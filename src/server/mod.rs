@@ -20,6 +20,7 @@ use crate::server::doctor::Report;
 use crate::server::doctor::machine::Machine;
 use crate::server::engine::Bound;
 use crate::server::log::Logger;
+use crate::server::supervisor::Supervisor;
 
 mod announce;
 mod capacity;
@@ -29,6 +30,7 @@ mod engine;
 mod lifecycle;
 mod log;
 mod memory;
+mod supervisor;
 
 /// Serves until told to stop. `json` announces the node as one line of JSON instead of some for people.
 ///
@@ -74,6 +76,7 @@ fn serve(
     raise_descriptors_max();
     let machine = Machine::of_this_process();
     let report = Report::new(config, &machine);
+    let supervisor = Supervisor::of_this_process();
     let runtime = start_runtime()?;
     // Signal handlers, like everything the runtime polls, must exist before the first reactor splits its table off.
     let signals = runtime.block_on(async { lifecycle::Signals::new() })?;
@@ -89,8 +92,12 @@ fn serve(
     let ops = runtime.block_on(crate::ops::listen(config, &control.node, neighbours))?;
     runtime.spawn(memory::watch(Arc::clone(&control.node)));
     announce::announce(config, &engine, ops, &report, audience);
+    supervisor.tell_ready(&report);
+    runtime.spawn(supervisor.watch(Arc::clone(&control.node)));
     let watch = CertificateWatch::new(config);
-    runtime.block_on(lifecycle::wait(signals, &control, &sources, &logger, watch));
+    runtime.block_on(lifecycle::wait(
+        signals, &control, &sources, &logger, watch, supervisor,
+    ));
     engine.stop();
     Ok(())
 }

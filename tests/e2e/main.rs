@@ -41,6 +41,7 @@ mod proxy;
 mod replaced;
 mod slow_consumer;
 mod start;
+mod supervisor;
 mod tls;
 mod token;
 mod upgrade;

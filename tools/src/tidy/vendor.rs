@@ -118,6 +118,11 @@ const OWNERS: &[Owner] = &[
         &["client"],
         "whom a client believes when it is not told",
     ),
+    owner(
+        "sd_notify",
+        &["server"],
+        "the service manager is told by the composition root",
+    ),
     owner("socket2", &["net"], "socket options have one place"),
     owner(
         "tikv_jemallocator",
