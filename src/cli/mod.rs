@@ -14,6 +14,8 @@ mod error;
 #[cfg(feature = "client")]
 mod listen;
 #[cfg(feature = "client")]
+mod ready;
+#[cfg(feature = "client")]
 mod send;
 mod terminal;
 mod token;
@@ -74,6 +76,9 @@ enum Command {
     /// Lists the connections of a node, or closes one.
     #[cfg(feature = "client")]
     Connections(connections::Connections),
+    /// Asks a node whether it wants devices, as a container's health check does. Exits with 1 when it does not.
+    #[cfg(feature = "client")]
+    Ready(ready::Ready),
     /// Says what this machine can hold, which limit bites first, and what lifts it. Exits with 1 when one bites.
     Doctor,
     /// Prints the version.
@@ -113,6 +118,8 @@ fn execute(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Devices(command) => command.run(&options),
         #[cfg(feature = "client")]
         Command::Connections(command) => command.run(&options),
+        #[cfg(feature = "client")]
+        Command::Ready(command) => command.run(&options),
         Command::Doctor => doctor::run(&options),
         Command::Version => version(&options),
         Command::Completions { shell } => completions(shell),

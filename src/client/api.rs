@@ -142,6 +142,14 @@ impl ApiClient {
         self.answer(self.with_key(self.agent.delete(&url)).call())
     }
 
+    /// Whether the node at this address, its ops listener, wants devices.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn ready(&self) -> Result<ApiAnswer, ClientError> {
+        self.answer(self.agent.get(&self.url("/readyz", "")).call())
+    }
+
     fn url(&self, path: &str, query: &str) -> String {
         let separator = if query.is_empty() { "" } else { "?" };
         format!("{}{path}{separator}{query}", self.base)

@@ -1,11 +1,13 @@
-//! `tautline doctor` and the start's warning: one truth.
+//! `tautline doctor` and the start's warning: one truth. And the readiness probe of containers.
 
 use std::process::{Command, Output};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::deadline::eventually;
-use crate::node::{BINARY, Setup};
+use crate::device::Device;
+use crate::node::{BINARY, Node, Setup};
 
 fn doctor(descriptors: u32, settings: &[&str]) -> (Output, Value) {
     let mut command = Command::new("prlimit");
@@ -82,4 +84,33 @@ fn a_configuration_that_is_wrong_is_no_diagnosis() {
         output.stdout.is_empty() && !output.stderr.is_empty(),
         "{output:?}"
     );
+}
+
+#[test]
+fn the_probe_of_a_container_follows_readiness() {
+    let ready = |node: &Node, arguments: &[&str]| {
+        let ops = node.ready.ops.to_string();
+        let mut command = Command::new(BINARY);
+        let output = command
+            .args(["ready", "--ops", &ops])
+            .args(arguments)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let mut node = Node::start(&["drain.interval=10s", "drain.deadline=20s"]);
+    let _device = Device::connect(&node, "tv-1");
+    assert_eq!(ready(&node, &[]), (Some(0), "ok\n".into()));
+    node.signal(Signal::SIGTERM);
+    eventually("unready", || {
+        (node.ops("/readyz").status == 503).then_some(())
+    });
+    assert_eq!(ready(&node, &[]), (Some(1), "draining\n".into()));
+    let json = "{\"ready\":false,\"state\":\"draining\"}\n";
+    assert_eq!(ready(&node, &["--json"]), (Some(1), json.into()));
+    node.kill();
+    assert_eq!(ready(&node, &[]), (Some(1), String::new()));
 }
