@@ -1,6 +1,7 @@
 // What the Node scripts share: payloads, the sending side, and the lines the test command counts.
 
 export const devices = process.env.TAUTLINE_TEST_DEVICES;
+export const ops = process.env.TAUTLINE_TEST_OPS;
 const api = process.env.TAUTLINE_TEST_API;
 const TIMEOUT_MS = 10_000;
 
@@ -10,16 +11,16 @@ export const UNICODE = "Grüße 👋🏽 \u2028 日本語";
 export const BINARY = Uint8Array.from({ length: 256 }, (_, i) => i);
 export const LARGE = "0123456789abcdef".repeat(3_750); // 60,000 bytes
 
-/** Pushes to a device and returns the result; throws unless the message was written. */
-export async function push(device, body, contentType = "text/plain") {
-  const answer = await fetch(`http://${api}/v1/devices/${device}/messages`, {
+/** Pushes to a device and returns the result; throws unless the message was written, or reached what else is asked. */
+export async function push(device, body, contentType = "text/plain", level = "written", query = "") {
+  const answer = await fetch(`http://${api}/v1/devices/${device}/messages${query}`, {
     method: "POST",
     headers: { "content-type": contentType },
     body,
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   const result = await answer.json();
-  assert(answer.status === 200 && result.result === "written", { status: answer.status, result });
+  assert(answer.status === 200 && result.result === level, { status: answer.status, result });
   return result;
 }
 

@@ -101,7 +101,7 @@ pub(crate) fn python_packages(workspace: &Workspace, log: &mut Log) -> Result<Pa
     Ok(directory)
 }
 
-/// A copy of the scripts with the packages of their lock file beside them, which is where Node looks.
+/// A copy of the scripts and of our client with the packages of their lock file beside them, which is where Node looks.
 pub(crate) fn node_scripts(workspace: &Workspace, log: &mut Log) -> Result<PathBuf> {
     let directory = workspace.tools().join("node");
     std::fs::create_dir_all(&directory)?;
@@ -112,6 +112,10 @@ pub(crate) fn node_scripts(workspace: &Workspace, log: &mut Log) -> Result<PathB
             std::fs::copy(&path, directory.join(name))?;
         }
     }
+    std::fs::copy(
+        workspace.root.join("clients/js/tautline.js"),
+        directory.join("tautline.js"),
+    )?;
     let lock = std::fs::read(workspace.tools_source("interop/package-lock.json"))?;
     let copy = directory.join("package-lock.json");
     // npm writes its own lock file into node_modules when everything is there.

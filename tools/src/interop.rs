@@ -17,18 +17,23 @@ use crate::workspace::Workspace;
 struct Ready {
     devices: String,
     api: String,
+    ops: String,
 }
 
 /// Every port chosen by the system, and heartbeats quick enough to be seen.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 7] = [
     "listen.devices=127.0.0.1:0",
     "listen.api=127.0.0.1:0",
     "listen.ops=127.0.0.1:0",
     "heartbeat.ping_after=1s",
     "heartbeat.pong_timeout=500ms",
+    "lifetime.age_jitter=0s",
+    "lifetime.goaway_grace=1s",
 ];
+/// Lines that are asked to go while a script looks.
+const SHORT_LIFE: &str = "lifetime.age_max=2s";
 
-/// Python's `websockets` and npm's `ws`.
+/// Python's `websockets`, npm's `ws`, and our own client, first against a node made up by its tests.
 pub(crate) fn run(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
     let packages = install::python_packages(workspace, log)?;
     let scripts = install::node_scripts(workspace, log)?;
@@ -38,7 +43,22 @@ pub(crate) fn run(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
         .env("PYTHONPATH", packages);
     let mut node = Command::new("node");
     node.arg(scripts.join("node_ws.mjs"));
-    with_server(workspace, log, &mut [python, node])
+    let mut unit = Command::new("node");
+    let tests = workspace.root.join("clients/js/tautline.test.js");
+    unit.arg(tests).env("NODE_OPTIONS", "--test-reporter=tap");
+    let mut client = Command::new("node");
+    client.arg(scripts.join("js_client.mjs"));
+    let mut handover = Command::new("node");
+    handover.arg(scripts.join("js_handover.mjs"));
+    let mut outcome = run_script(&mut unit, log)?;
+    outcome.add(with_server(
+        workspace,
+        log,
+        &[],
+        &mut [python, node, client],
+    )?);
+    outcome.add(with_server(workspace, log, &[SHORT_LIFE], &mut [handover])?);
+    Ok(outcome)
 }
 
 /// A browser.
@@ -53,13 +73,19 @@ pub(crate) fn run_browser(workspace: &Workspace, log: &mut Log) -> Result<Outcom
     browser
         .arg(scripts.join("browser.mjs"))
         .env("CHROMIUM_PATH", chromium);
-    with_server(workspace, log, &mut [browser])
+    with_server(workspace, log, &[], &mut [browser])
 }
 
-fn with_server(workspace: &Workspace, log: &mut Log, scripts: &mut [Command]) -> Result<Outcome> {
+fn with_server(
+    workspace: &Workspace,
+    log: &mut Log,
+    settings: &[&str],
+    scripts: &mut [Command],
+) -> Result<Outcome> {
     let mut command = Command::new(workspace.build(log)?.join("tautline"));
     command.args(["serve", "--json"]);
-    command.args(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
+    let settings = SETTINGS.iter().chain(settings);
+    command.args(settings.flat_map(|setting| ["--set", setting]));
     let server = Server::start(&mut command, log)?;
     let ready: Ready = serde_json::from_str(&server.ready)
         .context("the server's first line is not what it promises")?;
@@ -67,7 +93,8 @@ fn with_server(workspace: &Workspace, log: &mut Log, scripts: &mut [Command]) ->
     for script in scripts {
         script
             .env("TAUTLINE_TEST_DEVICES", &ready.devices)
-            .env("TAUTLINE_TEST_API", &ready.api);
+            .env("TAUTLINE_TEST_API", &ready.api)
+            .env("TAUTLINE_TEST_OPS", &ready.ops);
         outcome.add(run_script(script, log)?);
     }
     server.stop()?;

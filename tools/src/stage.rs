@@ -288,7 +288,7 @@ fn corpora(workspace: &Workspace, target: &str) -> Result<Vec<PathBuf>> {
 
 /// Counts the `ok` and `not ok` lines (TAP's words) of a script; what it failed to say is a failure.
 pub(crate) fn count_checks(output: &str, is_success: bool) -> Result<Outcome> {
-    let line = Regex::new(r"^(not )?ok - (.*)$")?;
+    let line = Regex::new(r"^(not )?ok (?:\d+ )?- (.*)$")?;
     let mut outcome = Outcome::default();
     for found in output.lines().filter_map(|l| line.captures(l)) {
         outcome.add(match found.get(1) {

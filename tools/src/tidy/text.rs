@@ -7,7 +7,7 @@ use regex::Regex;
 use super::Violation;
 
 const EXTENSIONS: &[&str] = &[
-    "rs", "md", "toml", "json", "py", "mjs", "sh", "yml", "yaml", "service",
+    "rs", "md", "toml", "json", "py", "mjs", "js", "ts", "html", "sh", "yml", "yaml", "service",
 ];
 
 struct Rule {
