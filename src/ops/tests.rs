@@ -128,12 +128,16 @@ async fn a_port_in_use_is_an_error_that_names_its_key() {
 }
 
 #[tokio::test]
-async fn alerts_ask_for_numbers_that_exist() {
+async fn alerts_and_the_board_ask_for_numbers_that_exist() {
     let bench = Bench::new(&Config::default());
     let (_, text) = page(&bench.control.node, "/metrics").await;
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     let alerts = include_str!("../../deploy/prometheus-alerts.yaml");
-    let names = alerts.split(|c| !is_name(c));
+    let board = include_str!("../../deploy/grafana.json");
+    let parsed: serde_json::Value = serde_json::from_str(board).unwrap();
+    assert!(parsed["panels"].as_array().unwrap().len() > 10);
+    let names = [alerts, board].map(|text| text.split(|c| !is_name(c)));
+    let names = names.into_iter().flatten();
     for name in names.filter(|word| word.starts_with("tautline_")) {
         let is_shown = text.lines().any(|line| {
             let rest = line.strip_prefix(name);
