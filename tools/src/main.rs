@@ -8,6 +8,7 @@
 mod conformance;
 mod install;
 mod interop;
+mod package;
 mod process;
 mod stage;
 mod test;

@@ -9,7 +9,7 @@ use regex::Regex;
 
 use crate::process::Log;
 use crate::workspace::Workspace;
-use crate::{conformance, install, interop, tidy};
+use crate::{conformance, install, interop, package, tidy};
 
 /// One stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -40,6 +40,8 @@ pub(crate) enum Stage {
     Interop,
     /// A browser against the real server.
     Browser,
+    /// The Debian package, the systemd unit and the Dockerfile, by their linters; what is packaged starts.
+    Package,
 }
 
 /// What a stage found: tests and checks counted, and what a reader must know.
@@ -123,6 +125,7 @@ impl Stage {
             Self::Conformance => conformance::run(workspace, log),
             Self::Interop => interop::run(workspace, log),
             Self::Browser => interop::run_browser(workspace, log),
+            Self::Package => package::run(workspace, log),
         }
     }
 }
