@@ -277,6 +277,10 @@ pub struct ShardCells {
     pub iterations: Cell,
     /// Requests answered by the sending API.
     pub api_requests: Cell,
+    /// Connection events handed to the control plane.
+    pub events: Cell,
+    /// Connection events dropped because the control plane was too far behind.
+    pub events_missed: Cell,
     /// Close lines not logged because of the rate limit.
     pub log_lines_dropped: Cell,
     /// From taking a message up to writing its frame.

@@ -1,7 +1,7 @@
 //! Layer 5: the control plane's side of the sending API. Everything that is not hot is answered here, on tokio.
 //!
 //! Requests come from the reactors through [`fallback`], already read, bounded and named; no socket is known here. One
-//! file per resource (`connection`, `node`, `device`), each call documented where it stands (`openapi`). What fails is
+//! file per resource (`connection`, `event`, `node`, `device`), each call documented where it stands (`openapi`). What fails is
 //! a `Failure` and is written out in one place; who may call is said by the handler's first argument (`caller`).
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::drain::Drain;
+use crate::api::event::hub::Hub;
 use crate::mailbox::command::{Command, Post};
 use crate::reactor::api::Fallback;
 use crate::reactor::node::Node;
@@ -26,6 +27,7 @@ pub(crate) mod caller;
 pub(crate) mod connection;
 pub(crate) mod device;
 pub mod drain;
+pub mod event;
 pub(crate) mod failure;
 pub(crate) mod node;
 pub(crate) mod openapi;
@@ -42,6 +44,8 @@ pub struct ControlPlane {
     pub posts: Vec<Post>,
     /// Leaving politely.
     pub drain: Arc<Drain>,
+    /// Lines coming and going: where a part of this process subscribes.
+    pub hub: Arc<Hub>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -49,10 +53,15 @@ impl ControlPlane {
     /// Makes the control plane of a node; its tasks run on the runtime given.
     pub fn new(node: Arc<Node>, posts: Vec<Post>, runtime: tokio::runtime::Handle) -> Self {
         let drain = Arc::new(Drain::new(Arc::clone(&node), posts.clone()));
+        let hub = Hub::new(Arc::clone(&node));
+        if let Some(batches) = node.events.open() {
+            runtime.spawn(Arc::clone(&hub).run(batches));
+        }
         Self {
             node,
             posts,
             drain,
+            hub,
             runtime,
         }
     }
@@ -101,6 +110,7 @@ fn router(control: &Arc<ControlPlane>) -> Router {
     let router = Router::new()
         .route("/openapi.json", get(openapi::document))
         .route("/v1/connections", get(connection::list))
+        .route("/v1/connections/events", get(event::follow))
         .route("/v1/connections/{connection_id}", delete(connection::kick))
         .route("/v1/devices/{device_id}", get(device::inspect))
         .route("/v1/devices/{device_id}/messages", post(device::send))

@@ -6,9 +6,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{connection, device, node, user};
+use crate::api::{connection, device, event, node, user};
 use crate::wire::api::ErrorBody;
 use crate::wire::error::ErrorCode;
+use crate::wire::event::{EventBody, MissedBody};
 
 /// The document of the calls that are built.
 #[derive(OpenApi)]
@@ -24,11 +25,12 @@ use crate::wire::error::ErrorCode;
         connection::kick,
         user::devices,
         user::send,
+        event::follow,
         node::begin,
         node::inspect,
         node::cancel,
     ),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, EventBody<'_>, MissedBody)),
     security(("api_key" = [])),
     modifiers(&Key, &Errors, &Heads),
 )]
@@ -116,7 +118,7 @@ fn own_errors(operation_id: &str) -> &'static [ErrorCode] {
             ErrorCode::AckTimeout,
         ],
         "inspect_device" => &[ErrorCode::InvalidId, ErrorCode::DeviceOffline],
-        "list_connections" => &[ErrorCode::InvalidId],
+        "list_connections" | "follow_connections" => &[ErrorCode::InvalidId],
         "kick_connection" => &[ErrorCode::ConnectionGone],
         "begin_drain" => &[
             ErrorCode::InvalidBody,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, RETRY_AFTER};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use utoipa::OpenApi;
@@ -20,6 +20,7 @@ use crate::mailbox::queue;
 use crate::metrics::node_cells;
 use crate::net::tls::policy::TlsCell;
 use crate::route::account::Accounts;
+use crate::route::event::Feed;
 use crate::route::presence::Presence;
 use crate::wire::answer::REQUEST_ID;
 use crate::wire::api::{ConnectionInfo, ConnectionPage, DrainState, DrainStatus, ErrorBody};
@@ -47,6 +48,7 @@ impl Bench {
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            events: Feed::default(),
             failed_reloads: AtomicU64::new(0),
             pressure: crate::reactor::pressure::PressureGauge::default(),
             addresses: crate::route::address::Addresses::default(),
@@ -80,7 +82,15 @@ impl Bench {
         request.headers_mut().insert(REQUEST_ID, id);
         let response = fallback(&self.control)(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let has_end = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_none_or(|kind| kind != EVENT_STREAM);
+        let body = if has_end {
+            body.collect().await.unwrap().to_bytes()
+        } else {
+            Bytes::new()
+        };
         Answer { parts, body }
     }
 
@@ -524,3 +534,6 @@ async fn every_documented_call_exists() {
         }
     }
 }
+
+/// The type of an answer without an end.
+const EVENT_STREAM: &str = "text/event-stream";

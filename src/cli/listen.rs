@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::error::{CliError, check_id};
+use super::terminal::{now, sleep};
 use super::{Options, terminal};
 use crate::client::backoff::Backoff;
 use crate::client::line::{Line, LineEvent, LineOptions};
@@ -226,22 +227,6 @@ impl Listener {
 /// The node does not want this device back; RFC codes for what trying again would not mend.
 fn is_final(code: u16) -> bool {
     matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 4500..)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a device in the terminal has no loop that reads the clock for it"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a device between two lines has nothing else to do"
-)]
-fn sleep(wait: Duration) {
-    std::thread::sleep(wait);
 }
 
 const GOAWAY_WAIT_MS_MAX: u64 = 60_000;

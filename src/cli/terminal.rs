@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::io::{Write, stderr, stdout};
+#[cfg(feature = "client")]
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -66,6 +68,26 @@ pub(super) fn printable(text: &str) -> String {
         }
     };
     text.chars().map(escaped).collect()
+}
+
+/// The clock of a command.
+#[cfg(feature = "client")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command has no loop that reads the clock for it"
+)]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Waits between two attempts.
+#[cfg(feature = "client")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command between two attempts has nothing else to do"
+)]
+pub(super) fn sleep(wait: Duration) {
+    std::thread::sleep(wait);
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::error::ClientError;
+use super::event::Events;
 use super::trust::Trust;
 
 /// A node's API, with one connection kept alive.
@@ -131,6 +132,30 @@ impl ApiClient {
     pub fn connections(&self, query: &str) -> Result<ApiAnswer, ClientError> {
         let url = self.url("/v1/connections", query);
         self.answer(self.with_key(self.agent.get(&url)).call())
+    }
+
+    /// What happens to the node's lines from now on. `query` has filters; `last_id` is the last event seen before.
+    ///
+    /// # Errors
+    /// When there is no such answer.
+    pub fn events(&self, query: &str, last_id: &str) -> Result<Events, ClientError> {
+        let request = self.with_key(self.agent.get(self.url("/v1/connections/events", query)));
+        let request = if last_id.is_empty() {
+            request
+        } else {
+            request.header("last-event-id", last_id)
+        };
+        let request = request.config().timeout_global(None).build();
+        let response = request.call().map_err(|error| self.failure(error))?;
+        if response.status().is_success() {
+            return Ok(Events::new(response.into_body().into_reader(), &self.place));
+        }
+        let answer = self.answer(Ok(response))?;
+        Err(ClientError::Refused {
+            place: self.place.clone(),
+            status: answer.status,
+            message: answer.error().1.into(),
+        })
     }
 
     /// Closes a connection.

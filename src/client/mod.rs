@@ -5,6 +5,7 @@
 pub mod api;
 pub mod backoff;
 pub mod error;
+pub mod event;
 pub mod line;
 mod stream;
 mod trust;

@@ -184,6 +184,13 @@ section! {
         timeout_max: Duration = secs(60),
         /// Connections of back ends.
         connections_max: u32 = 10_000,
+        /// Readers of connection events; more are told `overloaded`.
+        event_readers_max: u32 = 64,
+        /// Events that may wait for one reader; it is told how many it missed beyond.
+        event_buffer_max: u32 = 1_024,
+        /// A comment to a reader of events that has heard nothing for this long, so that neither side waits for the dead.
+        #[serde(with = "humantime_serde")]
+        event_heartbeat: Duration = secs(15),
         /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback. One with
         /// `certificate = "billing.internal"` instead of key_file is whoever shows a client certificate of that name
         /// (api_tls.client_identity).

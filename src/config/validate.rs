@@ -113,6 +113,9 @@ impl Config {
             ("api.timeout_default", api.timeout_default.is_zero()),
             ("api.timeout_max", api.timeout_max.is_zero()),
             ("api.connections_max", api.connections_max == 0),
+            ("api.event_readers_max", api.event_readers_max == 0),
+            ("api.event_buffer_max", api.event_buffer_max == 0),
+            ("api.event_heartbeat", api.event_heartbeat.is_zero()),
             ("heartbeat.ping_after", self.heartbeat.ping_after.is_zero()),
             (
                 "heartbeat.pong_timeout",
@@ -286,6 +289,7 @@ impl Config {
             api.body_timeout,
             api.idle_timeout,
             api.timeout_max,
+            api.event_heartbeat,
             self.heartbeat.ping_after,
             limits.handshake_timeout,
             limits.message_timeout,

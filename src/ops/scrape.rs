@@ -83,9 +83,19 @@ impl Numbers {
                 .encode_gauge(&bytes)?;
         }
         let help = "0: enough memory; 1: new lines are refused; 2: idle lines are shed; 3: new messages are refused";
-        let level = i64::from(self.0.pressure.level() as u8);
-        page.gauge(("memory_pressure", None, help), level)?;
+        let pressure = i64::from(self.0.pressure.level() as u8);
+        page.gauge(("memory_pressure", None, help), pressure)?;
         self.encode_certificates(page)?;
+        let events = &self.0.events;
+        let readers = (
+            "event_readers",
+            None,
+            "Subscribers to connection events now",
+        );
+        page.gauge(readers, level(events.readers()))?;
+        let help = "Connection events that a reader was too slow for";
+        let missed = ("event_reader_misses", None, help);
+        page.counter(missed, events.missed_by_readers())?;
         let help = "Reloads that left the old configuration in place";
         let reloads = ("config_reload_failures", None, help);
         page.counter(reloads, self.0.failed_reloads.load(Ordering::Relaxed))?;
@@ -410,6 +420,22 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
     (("api_requests", None, "Requests of back ends"), |c| {
         &c.api_requests
     }),
+    (
+        (
+            "connection_events",
+            None,
+            "Events of lines coming and going handed to the control plane",
+        ),
+        |c| &c.events,
+    ),
+    (
+        (
+            "connection_events_missed",
+            None,
+            "Events of lines dropped because the control plane was too far behind",
+        ),
+        |c| &c.events_missed,
+    ),
     (
         (
             "log_lines_dropped",

@@ -14,6 +14,7 @@ use crate::protocol::device::{Device, Dialect, Verdict};
 use crate::reactor::conn::Phase;
 use crate::reactor::shard::Shard;
 use crate::reactor::sweep::millis;
+use crate::route::event::Change;
 use crate::wire::device::{Welcome, encode_error, encode_welcome};
 use crate::wire::error::ErrorCode;
 use crate::ws::decoder::Event;
@@ -72,6 +73,7 @@ impl<T: Transport> Shard<T> {
         if dialect == Dialect::Json {
             self.welcome(id, now);
         }
+        self.announce(id, Change::Opened, now);
     }
 
     /// When a line must leave, and for which reason: its age, or the end of its token less the grace of a go-away.
@@ -267,6 +269,7 @@ impl<T: Transport> Shard<T> {
                     }
                 }
                 self.renew_account(id, &old, now);
+                self.announce(id, Change::Renewed, now);
             }
             Ok(_) => refuse_refresh("the token is for another device", out),
             Err(error) => {

@@ -31,6 +31,7 @@ pub(crate) mod command;
 pub(crate) mod conn;
 pub(crate) mod d2d;
 pub(crate) mod delivery;
+pub(crate) mod event;
 pub(crate) mod fanout;
 pub(crate) mod input;
 pub(crate) mod line;
@@ -303,11 +304,13 @@ impl<T: crate::net::stream::Transport> Shard<T> {
             || !self.closing.is_empty()
     }
 
-    /// Hands the other shards what was staged for them: one lock and at most one wake each.
+    /// Hands the other shards what was staged for them, one lock and at most one wake each, and the control plane what
+    /// happened to lines.
     fn publish(&mut self) {
         for outgoing in &mut self.outgoing {
             outgoing.publish();
         }
+        self.publish_events();
     }
 }
 

@@ -12,6 +12,7 @@ use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
 use crate::route::account::Accounts;
 use crate::route::address::Addresses;
+use crate::route::event::Feed;
 use crate::route::presence::Presence;
 
 /// One server process of the fleet, as its reactors see it.
@@ -37,6 +38,8 @@ pub struct Node {
     pub is_unready: AtomicBool,
     /// The node is leaving: new connections are refused.
     pub is_draining: AtomicBool,
+    /// Lines coming and going, for whoever subscribes.
+    pub events: Feed,
     /// Reloads that failed and left the old settings in place.
     pub failed_reloads: AtomicU64,
     /// How short of memory the node is.

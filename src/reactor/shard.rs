@@ -35,6 +35,7 @@ use crate::reactor::settings::Settings;
 use crate::reactor::source::Sources;
 use crate::reactor::sweep::Sweep;
 use crate::reactor::watch::Watches;
+use crate::route::event::{Batch, Change};
 use crate::ws::decoder::Decoder;
 use crate::ws::encoder;
 
@@ -90,6 +91,10 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) watches: Watches,
     /// What lines have asked for.
     pub(crate) requests: Requests,
+    /// What happened to lines in this iteration; empty unless somebody listens.
+    pub(crate) events: Batch,
+    /// Events of this iteration that did not fit behind those.
+    pub(crate) events_cut: u64,
 
     /// The one buffer that everything is read into.
     pub(crate) read_buf: Vec<u8>,
@@ -152,6 +157,8 @@ impl<T: Transport> Shard<T> {
             surveys_left: 0,
             watches: Watches::default(),
             requests: Requests::default(),
+            events: Batch::default(),
+            events_cut: 0,
             read_buf: vec![0; READ_BYTES_MAX],
             scratch: Vec::new(),
             outbox_pool: Vec::new(),
@@ -369,6 +376,7 @@ impl<T: Transport> Shard<T> {
                 self.forget_held(id);
                 self.allowances.forget(id);
                 self.log_close(&device, id, reason, now);
+                self.announce_of(&device, id, Change::Closed(reason), now);
             }
             Phase::Upgrade(_) => self.cells().handshakes.sub(1),
             Phase::Api(_) => self.cells().api_connections.sub(1),

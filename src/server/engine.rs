@@ -30,6 +30,7 @@ use crate::reactor::settings::Settings;
 use crate::reactor::{Parts, Reactor, Seed};
 use crate::route::account::Accounts;
 use crate::route::address::Addresses;
+use crate::route::event::Feed;
 use crate::route::presence::Presence;
 use crate::server::capacity::Capacity;
 
@@ -90,6 +91,7 @@ impl Prepared {
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            events: Feed::default(),
             failed_reloads: AtomicU64::new(0),
             pressure: PressureGauge::default(),
             addresses: Addresses::default(),

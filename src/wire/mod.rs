@@ -9,6 +9,7 @@ pub mod api;
 pub mod cursor;
 pub mod device;
 pub mod error;
+pub mod event;
 pub mod payload;
 pub mod reply;
 pub mod send;

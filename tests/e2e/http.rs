@@ -110,6 +110,20 @@ impl Http {
         Some(body)
     }
 
+    /// Takes over a connection.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    /// The next chunk of an answer that has no end; `None` when it had one, or the connection.
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(&self.line()?, 16).ok()?;
+        let mut chunk = vec![0; size];
+        self.0.read_exact(&mut chunk).ok()?;
+        self.line()?;
+        (size > 0).then_some(chunk)
+    }
+
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.0.read_line(&mut line).ok()?;

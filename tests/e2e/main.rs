@@ -24,6 +24,7 @@ mod deadline;
 mod device;
 mod doctor;
 mod drain;
+mod event;
 mod first_minute;
 mod frame;
 mod full;

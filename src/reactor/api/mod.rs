@@ -127,7 +127,7 @@ pub(crate) enum Stage {
     Head(Tick),
     /// Finish the body it announced.
     Body(Tick),
-    /// Wait for the answer.
+    /// Wait for the answer, or read it as it is made: an answer without an end has no deadline but the outbox's.
     Answering,
 }
 

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 
 use crate::base::id::{ConnectionId, Location, is_valid_id};
@@ -29,6 +31,39 @@ use crate::wire::error::ErrorCode;
 
 pub(super) type ApiBody = Either<Full<Bytes>, ControlBody>;
 
+/// A body that tells the connection's stage when hyper has let go of it, sent or not.
+struct AnswerBody {
+    body: ApiBody,
+    stage: Rc<Cell<Stage>>,
+    context: Rc<ApiContext>,
+}
+
+impl hyper::body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = <ApiBody as hyper::body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.stage.set(Stage::Idle(self.context.now.get().tick()));
+    }
+}
+
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(
     io: PipeEnd,
@@ -44,8 +79,13 @@ pub(super) async fn serve(
         async move {
             stage.set(Stage::Body(context.now.get().tick()));
             let response = answer(&context, &stage, request).await;
-            stage.set(Stage::Idle(context.now.get().tick()));
-            Ok::<_, std::convert::Infallible>(response)
+            // The next request is waited for when the whole answer has been taken.
+            let body = |body| AnswerBody {
+                body,
+                stage,
+                context,
+            };
+            Ok::<_, std::convert::Infallible>(response.map(body))
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()

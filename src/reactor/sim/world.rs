@@ -34,6 +34,7 @@ use crate::reactor::settings::Settings;
 use crate::reactor::shard::{Shard, conn_id};
 use crate::reactor::waiter::Waiting;
 use crate::route::account::Accounts;
+use crate::route::event::Feed;
 use crate::route::presence::Presence;
 use crate::wire::api::Level;
 use crate::wire::payload::Payload;
@@ -96,6 +97,7 @@ impl World {
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            events: Feed::default(),
             failed_reloads: AtomicU64::new(0),
             pressure: crate::reactor::pressure::PressureGauge::default(),
             addresses: crate::route::address::Addresses::default(),

@@ -35,6 +35,11 @@ const OWNERS: &[Owner] = &[
         "what crosses threads: mailboxes, presence, metric cells",
     ),
     owner(
+        "futures_util",
+        &["api", "client"],
+        "streams of the control plane's answers, and of a client's WebSocket",
+    ),
+    owner(
         "httparse",
         &["head"],
         "request heads have one reader with one set of limits",
@@ -136,8 +141,8 @@ const OWNERS: &[Owner] = &[
     ),
     owner(
         "tokio::sync",
-        &["mailbox", "reactor"],
-        "only the channels on which the control plane waits for a reactor",
+        &["mailbox", "reactor", "route"],
+        "only the channels on which the control plane waits for a reactor, and hears what happens to lines",
     ),
     owner(
         "tokio_rustls",
