@@ -18,7 +18,8 @@ struct Echo {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let echo = Echo::parse();
-    let loopback = ["devices", "api", "ops"].map(|port| format!("listen.{port}=127.0.0.1:0"));
+    let loopback =
+        ["devices", "api", "peer", "ops"].map(|port| format!("listen.{port}=127.0.0.1:0"));
     let mut flags = loopback.to_vec();
     if let Some(bytes) = echo.message_bytes_max {
         // Autobahn sends whole messages of this size in 64-byte fragments, and reads them back when it likes.

@@ -213,6 +213,14 @@ pub struct ShardCells {
     pub handshakes: Cell,
     /// API connections open now.
     pub api_connections: Cell,
+    /// Back ends' streams open now.
+    pub streams: Cell,
+    /// Streams authenticated since the start.
+    pub streams_opened: Cell,
+    /// Records of streams that were taken up.
+    pub stream_records: Cell,
+    /// Frames of streams answered with an error because they are no records.
+    pub stream_errors: Cell,
     /// Sockets accepted.
     pub accepted: Cell,
     /// Failures of `accept` itself: out of descriptors, aborted before it was taken.

@@ -78,6 +78,11 @@ impl Drain {
         total(&self.node.cells, |cells| &cells.lines)
     }
 
+    /// What must leave before the node is drained: lines and streams.
+    fn remaining(&self) -> u64 {
+        self.lines() + total(&self.node.cells, |cells| &cells.streams)
+    }
+
     /// Begins to drain and returns at once; a drain that has begun already goes on as it is. `None` is the
     /// configured deadline.
     pub async fn begin(self: &Arc<Self>, deadline: Option<Duration>) {
@@ -160,8 +165,8 @@ impl Drain {
             let settings = self.node.settings.load();
             (settings.drain.interval, settings.lifetime.goaway_grace)
         };
-        // Without lines there is nobody to be polite to.
-        if self.lines() > 0 {
+        // Without lines and streams there is nobody to be polite to.
+        if self.remaining() > 0 {
             sleep_until(times.started + interval).await;
         }
         if !self.advance(DrainState::Leaving) {
@@ -185,7 +190,7 @@ impl Drain {
         if !self.advance(DrainState::Forcing) {
             return;
         }
-        let lines = self.lines();
+        let lines = self.remaining();
         tracing::warn!(lines, "the drain's deadline passed; closing what is left");
         self.tell_all(|| Command::CloseLines(CloseReason::Drain))
             .await;
@@ -207,7 +212,7 @@ impl Drain {
     }
 
     async fn until_empty(&self) {
-        while self.lines() > 0 {
+        while self.remaining() > 0 {
             sleep(POLL_INTERVAL).await;
         }
     }

@@ -37,6 +37,8 @@ pub struct Config {
     pub devices_tls: Tls,
     /// `[api_tls]`
     pub api_tls: Tls,
+    /// `[peer_tls]`
+    pub peer_tls: Tls,
     /// `[ops_tls]`
     pub ops_tls: Tls,
     /// `[reactor]`
@@ -70,6 +72,7 @@ impl Config {
         Listen::SECTION,
         Tls::SECTION,
         Tls::API_SECTION,
+        Tls::PEER_SECTION,
         Tls::OPS_SECTION,
         Reactor::SECTION,
         Auth::SECTION,

@@ -87,6 +87,8 @@ section! {
         devices: SocketAddr = loopback(7400),
         /// Back ends (HTTP). Any other address than loopback needs api.keys.
         api: SocketAddr = loopback(7401),
+        /// Back ends' streams (WebSocket at /v1/stream). Any other address than loopback needs api.keys.
+        peer: SocketAddr = loopback(7402),
         /// Metrics and probes. Any other address than loopback needs ops.key_file.
         ops: SocketAddr = loopback(7403),
         /// Load balancers in front of the devices' listener, as networks (`10.0.0.0/8`, `fd00::/8`): connections from
@@ -184,6 +186,13 @@ section! {
         timeout_max: Duration = secs(60),
         /// Connections of back ends.
         connections_max: u32 = 10_000,
+        /// Back ends' streams on listen.peer; more are refused with 503.
+        streams_max: u32 = 1_000,
+        /// Records of a stream that may be unanswered, at most 65536; the node reads no further beyond.
+        stream_window: u32 = 1_024,
+        /// A stream without a record is closed after this.
+        #[serde(with = "humantime_serde")]
+        stream_idle_timeout: Duration = mins(10),
         /// Readers of connection events; more are told `overloaded`.
         event_readers_max: u32 = 64,
         /// Events that may wait for one reader; it is told how many it missed beyond.
@@ -193,7 +202,7 @@ section! {
         event_heartbeat: Duration = secs(15),
         /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback. One with
         /// `certificate = "billing.internal"` instead of key_file is whoever shows a client certificate of that name
-        /// (api_tls.client_identity).
+        /// (client_identity of [api_tls], and of [peer_tls] for streams).
         ///   [[api.keys]]
         ///   name = "billing"
         ///   key_file = "billing.key"
@@ -353,6 +362,13 @@ impl Tls {
     pub const API_SECTION: Section = Section {
         name: "api_tls",
         about: &[" TLS for back ends (https); keys as in [devices_tls]."],
+        keys: Self::SECTION.keys,
+    };
+
+    /// The section of the listener of back ends' streams.
+    pub const PEER_SECTION: Section = Section {
+        name: "peer_tls",
+        about: &[" TLS for back ends' streams (wss); keys as in [devices_tls]."],
         keys: Self::SECTION.keys,
     };
 

@@ -1,4 +1,4 @@
-//! What the three TLS sections may not say, alone and beside the rest.
+//! What the TLS sections may not say, alone and beside the rest.
 
 use super::Config;
 use super::error::ConfigError;
@@ -10,6 +10,7 @@ impl Config {
         let sections = [
             ("devices_tls", &self.devices_tls),
             ("api_tls", &self.api_tls),
+            ("peer_tls", &self.peer_tls),
             ("ops_tls", &self.ops_tls),
         ];
         let mut errors: Vec<_> = sections
@@ -37,14 +38,22 @@ impl Config {
         errors
     }
 
+    /// Whether client certificates tell back ends apart on one of their listeners.
+    fn names_back_ends(&self) -> bool {
+        let listeners = [&self.api_tls, &self.peer_tls];
+        listeners
+            .into_iter()
+            .any(|tls| tls.client_identity.is_some())
+    }
+
     fn key_mistake(&self, index: usize, key: &ApiKey) -> Option<ConfigError> {
         let place = format!("api.keys[{index}]");
         match (&key.key_file, &key.certificate) {
             (Some(_), None) => None,
-            (None, Some(_)) if self.api_tls.client_identity.is_some() => None,
+            (None, Some(_)) if self.names_back_ends() => None,
             (None, Some(_)) => Some(
                 ConfigError::new(place, "nothing says which name of a certificate counts")
-                    .advise("set api_tls.client_ca_file and api_tls.client_identity"),
+                    .advise("set client_ca_file and client_identity of api_tls or peer_tls"),
             ),
             (Some(_), Some(_)) | (None, None) => {
                 let cause = format!("{}: needs key_file or certificate, and not both", key.name);

@@ -52,6 +52,13 @@ impl Config {
                 "add [[api.keys]] with name, key_file and roles",
             ),
             open(
+                "peer",
+                self.listen.peer,
+                lacks_api_keys,
+                "without a key anybody could send",
+                "add [[api.keys]] with name, key_file and roles",
+            ),
+            open(
                 "ops",
                 self.listen.ops,
                 lacks_ops_key,
@@ -113,6 +120,9 @@ impl Config {
             ("api.timeout_default", api.timeout_default.is_zero()),
             ("api.timeout_max", api.timeout_max.is_zero()),
             ("api.connections_max", api.connections_max == 0),
+            ("api.streams_max", api.streams_max == 0),
+            ("api.stream_window", api.stream_window == 0),
+            ("api.stream_idle_timeout", api.stream_idle_timeout.is_zero()),
             ("api.event_readers_max", api.event_readers_max == 0),
             ("api.event_buffer_max", api.event_buffer_max == 0),
             ("api.event_heartbeat", api.event_heartbeat.is_zero()),
@@ -159,7 +169,8 @@ impl Config {
     }
 
     fn contradictions(&self) -> Vec<ConfigError> {
-        let listen = [self.listen.devices, self.listen.api, self.listen.ops];
+        let listen = &self.listen;
+        let listen = [listen.devices, listen.api, listen.peer, listen.ops];
         let is_taken = |i: usize| listen[i].port() != 0 && listen[..i].contains(&listen[i]);
         let (heartbeat, lifetime, drain) = (&self.heartbeat, &self.lifetime, &self.drain);
         found([
@@ -171,6 +182,12 @@ impl Config {
             ),
             (
                 is_taken(2),
+                "listen.peer",
+                "the same as another listener",
+                "choose another port",
+            ),
+            (
+                is_taken(3),
                 "listen.ops",
                 "the same as another listener",
                 "choose another port",
@@ -191,6 +208,12 @@ impl Config {
                 drain.interval >= drain.deadline,
                 "drain.interval",
                 "not below drain.deadline, so no line would have time to leave",
+                "choose a smaller value",
+            ),
+            (
+                self.api.stream_window > STREAM_WINDOW_MOST,
+                "api.stream_window",
+                "above 65536, which is what all streams of a reactor may have unanswered",
                 "choose a smaller value",
             ),
             (
@@ -290,6 +313,7 @@ impl Config {
             api.idle_timeout,
             api.timeout_max,
             api.event_heartbeat,
+            api.stream_idle_timeout,
             self.heartbeat.ping_after,
             limits.handshake_timeout,
             limits.message_timeout,
@@ -321,6 +345,7 @@ fn is_empty(size: Size) -> bool {
     size.bytes() == 0
 }
 
+const STREAM_WINDOW_MOST: u32 = 65_536;
 const HEAD_BYTES_MOST: Size = Size::kib(64);
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
 
@@ -345,11 +370,10 @@ mod tests {
 
     #[test]
     fn a_listener_open_to_the_network_needs_keys() {
-        let open =
-            "[listen]\ndevices = \"0.0.0.0:7400\"\napi = \"[::]:7401\"\nops = \"10.0.0.1:7403\"\n";
+        let open = "[listen]\ndevices = \"0.0.0.0:7400\"\napi = \"[::]:7401\"\npeer = \"[::]:7402\"\nops = \"10.0.0.1:7403\"\n";
         assert_eq!(
             mistakes(open),
-            ["listen.devices", "listen.api", "listen.ops"]
+            ["listen.devices", "listen.api", "listen.peer", "listen.ops"]
         );
         let keyed = "[auth]\nmode = \"jwt\"\njwks_file = \"j\"\n[ops]\nkey_file = \"k\"\n
             [[api.keys]]\nname = \"a\"\nkey_file = \"k\"\nroles = [\"send\"]\n";
@@ -382,6 +406,8 @@ mod tests {
             ("limits.head_bytes_max = \"1MiB\"", "limits.head_bytes_max"),
             ("lifetime.age_max = \"10years\"", "durations"),
             ("listen.api = \"127.0.0.1:7400\"", "listen.api"),
+            ("listen.peer = \"127.0.0.1:7401\"", "listen.peer"),
+            ("api.stream_window = 65537", "api.stream_window"),
             ("listen.ops = \"127.0.0.1:7400\"", "listen.ops"),
         ] {
             assert_eq!(mistakes(toml), [place], "{toml}");

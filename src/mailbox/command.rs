@@ -42,7 +42,7 @@ pub enum Command {
     },
     /// Forget the drain: lines that were not asked to leave yet stay.
     Resume,
-    /// Close every line that is left.
+    /// Close every line and stream that is left.
     CloseLines(CloseReason),
     /// Close everything that is left and stop.
     Stop(CloseReason),

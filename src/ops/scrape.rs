@@ -280,6 +280,9 @@ const GAUGES: &[(About, Read<Cell>)] = &[
         ("api_connections", None, "Connections of back ends open now"),
         |c| &c.api_connections,
     ),
+    (("streams", None, "Streams of back ends open now"), |c| {
+        &c.streams
+    }),
     (("outbox", BYTES, "Bytes that wait for their socket"), |c| {
         &c.outbox_bytes
     }),
@@ -420,6 +423,21 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
     (("api_requests", None, "Requests of back ends"), |c| {
         &c.api_requests
     }),
+    (("streams_opened", None, "Streams authenticated"), |c| {
+        &c.streams_opened
+    }),
+    (
+        ("stream_records", None, "Records of streams taken up"),
+        |c| &c.stream_records,
+    ),
+    (
+        (
+            "stream_errors",
+            None,
+            "Frames of streams that were no records",
+        ),
+        |c| &c.stream_errors,
+    ),
     (
         (
             "connection_events",

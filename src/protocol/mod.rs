@@ -8,4 +8,5 @@ pub mod device;
 pub mod heartbeat;
 pub mod intake;
 pub mod push;
+pub mod stream;
 pub mod upgrade;

@@ -1,15 +1,17 @@
-//! From the first byte to an authenticated line: the request head, the handshake, the credential.
+//! From the first byte to an authenticated line, or a back end's stream: the request head, the handshake, the credential.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::StatusCode;
 
 use crate::base::time::{Now, Tick};
-use crate::config::section::AuthMode;
+use crate::config::section::{ApiRole, AuthMode};
 use crate::head::buffer::HeadBuffer;
 use crate::head::request::{self, BadHead, Request};
 use crate::head::response::Response;
 use crate::metrics::Refusal;
+use crate::protocol::auth::api_key::{ApiKeys, Shown};
 use crate::protocol::auth::authenticator::{AuthError, Authenticated, Authenticator, Credential};
 use crate::protocol::auth::origin::OriginPolicy;
 use crate::protocol::device::Dialect;
@@ -31,10 +33,21 @@ pub struct Upgrade {
     pub from: IpAddr,
     /// Who its client certificate says it is: empty if that does not say, `None` if nobody asks or none was shown.
     pub bearer: Option<Box<str>>,
+    /// Where it came in.
+    pub door: Door,
     head: HeadBuffer,
     turned_away: Option<Refusal>,
     greeted: Option<Dialect>,
     intake: Intake,
+}
+
+/// Where a connection comes in, and so what it may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The port of devices: a line.
+    Devices,
+    /// The port of back ends' streams.
+    Peer,
 }
 
 /// Who may come in, and how much they may say first.
@@ -48,6 +61,8 @@ pub struct Gate<'a> {
     pub origins: &'a OriginPolicy,
     /// Which cookie may carry a token.
     pub cookie: Option<&'a str>,
+    /// Which back ends may open a stream.
+    pub api_keys: &'a ApiKeys,
     /// Lines echo: for conformance tests.
     pub is_echo: bool,
     /// What a refused device should wait, in seconds; spread by the caller.
@@ -65,6 +80,8 @@ pub enum Step {
     Greeted(Switch),
     /// These bytes make it a line of this device.
     Authenticated(Switch, Dialect, Authenticated),
+    /// These bytes make it a stream of the back end named.
+    Streaming(Switch, Arc<str>),
     /// A browser's credential failed. Browsers cannot read a status, so it becomes a WebSocket and is closed.
     Unauthorized(Switch, AuthError),
 }
@@ -80,8 +97,9 @@ pub struct Switch {
 
 impl Upgrade {
     /// Makes the state of a socket accepted now; `turned_away` answers whatever it asks with 503.
-    pub fn new(from: IpAddr, turned_away: Option<Refusal>, now: Now) -> Self {
+    pub fn new(door: Door, from: IpAddr, turned_away: Option<Refusal>, now: Now) -> Self {
         Self {
+            door,
             from,
             bearer: None,
             opened: now.tick(),
@@ -135,7 +153,11 @@ impl Upgrade {
         }
         match Request::parse(head.bytes, &gate.head) {
             Ok(request) => {
-                let step = answer(&request, head.consumed, self.bearer.as_deref(), gate, now);
+                let bearer = self.bearer.as_deref();
+                let step = match self.door {
+                    Door::Devices => answer(&request, head.consumed, bearer, gate, now),
+                    Door::Peer => answer_back_end(&request, head.consumed, bearer, gate),
+                };
                 // A refused browser gets its close frame over the WebSocket it asked for.
                 if let Step::Greeted(_) | Step::Unauthorized(..) = &step {
                     self.greeted = Some(Dialect::Json);
@@ -244,6 +266,51 @@ fn answer(
                 &message,
             )
         }
+    }
+}
+
+/// A back end that wants to stream: no browser, so its `Origin` is not looked at.
+fn answer_back_end(
+    request: &Request<'_>,
+    consumed: usize,
+    bearer: Option<&str>,
+    gate: &Gate<'_>,
+) -> Step {
+    if request.target().path != STREAM_PATH {
+        let message = "back ends stream to /v1/stream here; the rest of the API is on its own port";
+        return refuse(
+            Refusal::BadRequest,
+            StatusCode::NOT_FOUND,
+            ErrorCode::UnknownRoute,
+            message,
+        );
+    }
+    let upgrade = handshake::Upgrade::accept(
+        request.method(),
+        request.minor_version(),
+        request.headers(),
+        &[STREAM],
+    );
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(no) => return refuse_upgrade(no),
+    };
+    let shown = Shown {
+        header: request.header("authorization"),
+        bearer,
+    };
+    match gate.api_keys.authorize(shown, ApiRole::Send) {
+        Ok(service) => {
+            let mut response = Vec::with_capacity(RESPONSE_BYTES);
+            upgrade.encode_response(&mut response);
+            Step::Streaming(Switch { response, consumed }, Arc::clone(service))
+        }
+        Err(error) => refuse(
+            Refusal::Unauthorized,
+            StatusCode::from_u16(error.code().status()).unwrap_or(StatusCode::UNAUTHORIZED),
+            error.code(),
+            error.cause(),
+        ),
     }
 }
 
@@ -369,6 +436,9 @@ fn body(code: ErrorCode, message: &str) -> String {
 
 /// Where devices connect.
 const DEVICE_PATH: &str = "/ws";
+/// Where back ends do.
+const STREAM_PATH: &str = "/v1/stream";
+const STREAM: &str = "tautline.v1.stream.json";
 const JSON: &str = "tautline.v1.json";
 const RAW: &str = "tautline.v1.raw";
 const ECHO: &str = "echo";

@@ -11,12 +11,12 @@ use crate::base::close::CloseReason;
 use crate::base::time::Now;
 use crate::metrics::Refusal;
 use crate::net::stream::{Stream, Transport};
-use crate::protocol::upgrade::Upgrade;
+use crate::protocol::upgrade::{Door, Upgrade};
 use crate::reactor::api::ApiConn;
 use crate::reactor::conn::Phase;
 use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::Shard;
-use crate::route::address::Standing;
+use crate::route::address::{AddressKey, Standing};
 
 /// The listeners of one reactor.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub enum Port {
     Devices,
     /// Back ends, by HTTP.
     Api,
+    /// Back ends that stream, by WebSocket.
+    Peer,
 }
 
 impl Acceptor {
@@ -141,31 +143,46 @@ impl Shard<Stream> {
                 let networks = &self.settings.proxy_networks;
                 let is_proxied = networks.iter().any(|network| network.contains(&from));
                 let stream = Stream::new(socket, is_proxied, policies.devices.clone());
-                self.admit_device(stream, from, is_proxied, now);
+                // Of a proxied connection it is not known yet for whom it is made.
+                let source = (!is_proxied)
+                    .then(|| self.weigh_source(from, now))
+                    .flatten();
+                self.admit_socket(stream, from, Door::Devices, source, now);
+            }
+            Port::Peer => {
+                let stream = Stream::new(socket, false, policies.peer.clone());
+                self.admit_socket(stream, from, Door::Peer, None, now);
             }
             Port::Api => self.admit_api(Stream::new(socket, false, policies.api.clone()), now),
         }
     }
 
-    fn admit_device(&mut self, stream: Stream, from: IpAddr, is_proxied: bool, now: Now) {
-        // Of a proxied connection it is not known yet for whom it is made.
-        let source = (!is_proxied)
-            .then(|| self.weigh_source(from, now))
-            .flatten();
+    /// Lets a socket in that is to become a line or a stream, or has it told why not. `source` is its address, if that is
+    /// limited, and how it stands.
+    fn admit_socket(
+        &mut self,
+        stream: Stream,
+        from: IpAddr,
+        door: Door,
+        source: Option<(AddressKey, Standing)>,
+        now: Now,
+    ) {
         let standing = source.map_or(Standing::Good, |(_, standing)| standing);
         let limits = &self.settings.limits;
         let sockets = self.node.sockets.fetch_add(1, Ordering::Relaxed);
         let handshakes_max = u64::from(limits.handshakes_max) / self.node.cells.len() as u64;
-        // API connections share the table: a flood of devices must not shut the senders out.
+        // Senders share the table: a flood of devices must not shut them out.
         let spare = (self.slots_max / 8).clamp(1, SPARE_SLOTS_MAX);
         let is_crowded = self.arena.len() >= self.slots_max.saturating_sub(2 * spare);
         let turned_away = if self.node.is_draining.load(Ordering::Relaxed) {
             Some(Refusal::Draining)
         } else if self.node.pressure.level() >= Pressure::RefuseLines {
             Some(Refusal::Memory)
-        } else if is_crowded
-            || sockets >= limits.connections_max
-            || self.cells().handshakes.value() >= handshakes_max
+        } else if self.cells().handshakes.value() >= handshakes_max
+            || match door {
+                Door::Devices => is_crowded || sockets >= limits.connections_max,
+                Door::Peer => self.cells().streams.value() >= self.streams_max(),
+            }
         {
             Some(Refusal::TableFull)
         } else if standing != Standing::Good {
@@ -179,7 +196,7 @@ impl Shard<Stream> {
                 >= limits
                     .connections_max
                     .saturating_add(REFUSALS_IN_FLIGHT_MAX);
-        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(from, turned_away, now)));
+        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(door, from, turned_away, now)));
         if is_hopeless {
             self.shut_out(stream, turned_away);
         } else if let Some(id) = self.open(stream, upgrade, now) {
@@ -194,6 +211,12 @@ impl Shard<Stream> {
             self.drop_source(key, now);
         }
         self.node.dismiss();
+    }
+
+    /// This shard's part of the streams a node may have.
+    fn streams_max(&self) -> u64 {
+        let streams_max = u64::from(self.settings.api.streams_max);
+        streams_max.div_ceil(self.node.cells.len() as u64)
     }
 
     fn admit_api(&mut self, stream: Stream, now: Now) {

@@ -6,6 +6,7 @@ use crate::base::id::ConnId;
 use crate::base::time::Now;
 use crate::net::stream::Transport;
 use crate::protocol::device::Device;
+use crate::protocol::stream::Stream;
 use crate::reactor::shard::{Shard, dialect_name};
 
 /// How many close lines a shard may still write. A storm is told by counters, not by a million lines.
@@ -37,6 +38,30 @@ impl<T: Transport> Shard<T> {
             received = device.received,
             delivered = device.delivered,
             "line closed"
+        );
+    }
+
+    /// Writes the line for a back end's stream.
+    pub(crate) fn log_stream_close(
+        &mut self,
+        stream: &Stream,
+        id: ConnId,
+        reason: CloseReason,
+        now: Now,
+    ) {
+        if !self.close_log.0.take(1, now) {
+            self.cells().log_lines_dropped.add(1);
+            return;
+        }
+        tracing::info!(
+            target: "tautline::close",
+            reason = reason.word(),
+            service = &*stream.service,
+            connection = %self.node.connection_id_of(self.id, id),
+            age_ms = now.wall_ms.saturating_sub(stream.since_ms),
+            records = stream.records,
+            unanswered = stream.unanswered(),
+            "stream closed"
         );
     }
 }

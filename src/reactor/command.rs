@@ -35,7 +35,10 @@ impl<T: Transport> Shard<T> {
             Command::Reload => self.settings = self.node.settings.load_full(),
             Command::Drain { spread_ms } => self.begin_drain(spread_ms, now),
             Command::Resume => self.end_drain(now),
-            Command::CloseLines(reason) => self.close_all(|conn| conn.device().is_some(), reason),
+            Command::CloseLines(reason) => {
+                let is_meant = |conn: &Conn<T>| conn.device().is_some() || conn.stream().is_some();
+                self.close_all(is_meant, reason);
+            }
             Command::Stop(reason) => {
                 self.is_stopping = true;
                 self.close_all(|_| true, reason);

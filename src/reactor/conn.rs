@@ -4,6 +4,7 @@ use crate::base::close::CloseReason;
 use crate::base::time::Tick;
 use crate::net::stream::Transport;
 use crate::protocol::device::Device;
+use crate::protocol::stream::Stream;
 use crate::protocol::upgrade::Upgrade;
 use crate::reactor::api::ApiConn;
 use crate::reactor::outbox::Outbox;
@@ -31,6 +32,8 @@ pub(crate) enum Phase {
     Upgrade(Box<Upgrade>),
     /// An authenticated device.
     Device(Device),
+    /// An authenticated back end that streams.
+    Stream(Box<Stream>),
     /// A back end speaking HTTP.
     Api(Box<ApiConn>),
     /// Ended: the last bytes are on their way, what still comes is dropped.
@@ -46,8 +49,8 @@ pub(crate) struct Closing {
     pub(crate) awaits_end: bool,
     /// Our side was shut.
     pub(crate) is_finished: bool,
-    /// A device's socket, which counts against the node's limit.
-    pub(crate) is_device_port: bool,
+    /// A socket of a device or a stream, which counts against the node's limit.
+    pub(crate) holds_place: bool,
 }
 
 /// What is going on with a connection within an iteration.
@@ -86,7 +89,11 @@ impl<T: Transport> Conn<T> {
     pub(crate) fn device(&self) -> Option<&Device> {
         match &self.phase {
             Phase::Device(device) if self.flags.closing.is_none() => Some(device),
-            Phase::Device(_) | Phase::Upgrade(_) | Phase::Api(_) | Phase::Closing(_) => None,
+            Phase::Device(_)
+            | Phase::Upgrade(_)
+            | Phase::Stream(_)
+            | Phase::Api(_)
+            | Phase::Closing(_) => None,
         }
     }
 
@@ -94,7 +101,35 @@ impl<T: Transport> Conn<T> {
     pub(crate) fn device_mut(&mut self) -> Option<&mut Device> {
         match &mut self.phase {
             Phase::Device(device) if self.flags.closing.is_none() => Some(device),
-            Phase::Device(_) | Phase::Upgrade(_) | Phase::Api(_) | Phase::Closing(_) => None,
+            Phase::Device(_)
+            | Phase::Upgrade(_)
+            | Phase::Stream(_)
+            | Phase::Api(_)
+            | Phase::Closing(_) => None,
+        }
+    }
+
+    /// The stream, if the connection is an open one.
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        match &self.phase {
+            Phase::Stream(stream) if self.flags.closing.is_none() => Some(stream),
+            Phase::Stream(_)
+            | Phase::Device(_)
+            | Phase::Upgrade(_)
+            | Phase::Api(_)
+            | Phase::Closing(_) => None,
+        }
+    }
+
+    /// The stream, if the connection is an open one.
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match &mut self.phase {
+            Phase::Stream(stream) if self.flags.closing.is_none() => Some(stream),
+            Phase::Stream(_)
+            | Phase::Device(_)
+            | Phase::Upgrade(_)
+            | Phase::Api(_)
+            | Phase::Closing(_) => None,
         }
     }
 
@@ -105,11 +140,15 @@ impl<T: Transport> Conn<T> {
                 upgrade.opened.after(settings.limits.handshake_timeout),
                 CloseReason::HandshakeTimeout,
             )),
-            Phase::Device(_) => None,
+            Phase::Device(_) | Phase::Stream(_) => None,
             Phase::Api(api) => api.deadline(&settings.api),
             Phase::Closing(closing) => Some((closing.deadline, CloseReason::PeerClosed)),
         };
-        let message = self.decoder.incomplete_since().map(|since_ms| {
+        // A stream may be cut off in the middle of a record by the node itself, when its window is full; its heartbeat
+        // finds out whether it lives.
+        let is_timed = !matches!(self.phase, Phase::Stream(_));
+        let incomplete = self.decoder.incomplete_since().filter(|_| is_timed);
+        let message = incomplete.map(|since_ms| {
             (
                 Tick::at_ms(since_ms).after(settings.limits.message_timeout),
                 CloseReason::PolicyViolation,

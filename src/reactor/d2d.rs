@@ -14,7 +14,6 @@ use crate::protocol::device::encode_refusal;
 use crate::reactor::fanout::{Addressee, Errand};
 use crate::reactor::request::{Denial, Question};
 use crate::reactor::shard::Shard;
-use crate::reactor::sweep::millis;
 use crate::reactor::waiter::RequestKind;
 use crate::wire::device::encode_error;
 use crate::wire::error::ErrorCode;
@@ -71,13 +70,6 @@ impl<T: Transport> Shard<T> {
             deadline_ms: now.ms() + self.patience_ms(send.timeout_ms),
         };
         self.send_in_order(id, errand, now);
-    }
-
-    /// How long a device waits for its level at most.
-    fn patience_ms(&self, asked_ms: Option<u64>) -> u64 {
-        let api = &self.settings.api;
-        let ms = asked_ms.unwrap_or_else(|| millis(api.timeout_default));
-        ms.min(millis(api.timeout_max))
     }
 
     /// A line as the sender of a message, with the rights it has now.

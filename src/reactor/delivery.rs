@@ -16,6 +16,7 @@ use crate::reactor::fanout::RESULTS_MAX;
 use crate::reactor::outbox::{Flushed, Mark};
 use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::{Shard, Timer, token};
+use crate::reactor::sweep::millis;
 use crate::wire::api::Level;
 use crate::wire::device::{MessageFrom, encode_message};
 use crate::ws::encoder;
@@ -41,6 +42,13 @@ impl<T: Transport> Shard<T> {
         self.limit_patience(inspection.ticket, deadline_ms);
         inspection.candidates = self.candidates(&inspection.device_id);
         self.inspect(inspection);
+    }
+
+    /// How long a sender waits for its level: as long as it asks, within the node's bound.
+    pub(crate) fn patience_ms(&self, asked_ms: Option<u64>) -> u64 {
+        let api = &self.settings.api;
+        let ms = asked_ms.unwrap_or_else(|| millis(api.timeout_default));
+        ms.min(millis(api.timeout_max))
     }
 
     pub(crate) fn limit_patience(&mut self, ticket: Ticket, deadline_ms: u64) {
@@ -344,6 +352,7 @@ impl<T: Transport> Shard<T> {
         }
         self.free_idle_outbox(id);
         self.finish_closing(id);
+        self.reconsider_stream(id);
     }
 
     /// Hands the socket what its stream has to say by itself, when nothing of ours is in front of it.

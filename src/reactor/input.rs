@@ -8,7 +8,7 @@ use crate::base::time::Now;
 use crate::metrics::Refusal;
 use crate::net::stream::{Io, Transport};
 use crate::protocol::auth::authenticator::AuthError;
-use crate::protocol::upgrade::{Gate, Step, turn_away};
+use crate::protocol::upgrade::{Door, Gate, Step, turn_away};
 use crate::reactor::conn::Phase;
 use crate::reactor::shard::Shard;
 
@@ -74,6 +74,7 @@ impl<T: Transport> Shard<T> {
         }
         match &mut conn.phase {
             Phase::Api(api) => api.may_read(),
+            Phase::Stream(_) => self.may_read_stream(id),
             Phase::Upgrade(_) | Phase::Device(_) | Phase::Closing(_) => true,
         }
     }
@@ -100,6 +101,7 @@ impl<T: Transport> Shard<T> {
         match &mut conn.phase {
             Phase::Upgrade(upgrade) if !upgrade.is_upgraded() => self.handle_head(id, bytes, now),
             Phase::Upgrade(_) | Phase::Device(_) => self.handle_frames(id, bytes, now),
+            Phase::Stream(_) => self.handle_records(id, bytes, now),
             Phase::Api(api) => {
                 api.fill(bytes, &self.settings.heads, now);
                 self.api.ready.borrow_mut().push(id);
@@ -114,7 +116,9 @@ impl<T: Transport> Shard<T> {
         };
         conn.flags.is_read_closed = true;
         match &mut conn.phase {
-            Phase::Upgrade(_) | Phase::Device(_) => self.close(id, CloseReason::PeerClosed),
+            Phase::Upgrade(_) | Phase::Device(_) | Phase::Stream(_) => {
+                self.close(id, CloseReason::PeerClosed);
+            }
             Phase::Api(api) => {
                 api.end_input();
                 self.api.ready.borrow_mut().push(id);
@@ -131,6 +135,7 @@ impl<T: Transport> Shard<T> {
             authenticator: &settings.authenticator,
             origins: &settings.origins,
             cookie: settings.cookie.as_deref(),
+            api_keys: &settings.api_keys,
             is_echo: settings.is_echo,
             retry_after_s,
         };
@@ -138,6 +143,7 @@ impl<T: Transport> Shard<T> {
         else {
             return;
         };
+        let door = upgrade.door;
         let step = upgrade.handle_input(bytes, &gate, now);
         if !matches!(step, Step::Incomplete) {
             self.admission
@@ -156,9 +162,10 @@ impl<T: Transport> Shard<T> {
             Step::Incomplete => {}
             Step::Refused(refusal, response) => {
                 self.cells().refused[refusal as usize].add(1);
+                let is_device = door == Door::Devices;
                 self.cells()
                     .auth_failures
-                    .add(u64::from(refusal == Refusal::Unauthorized));
+                    .add(u64::from(is_device && refusal == Refusal::Unauthorized));
                 self.send(id, &response);
                 self.close(
                     id,
@@ -172,6 +179,11 @@ impl<T: Transport> Shard<T> {
             Step::Greeted(switch) => {
                 self.send(id, &switch.response);
                 self.handle_frames(id, &mut bytes[switch.consumed..], now);
+            }
+            Step::Streaming(switch, service) => {
+                self.send(id, &switch.response);
+                self.open_stream(id, &service, now);
+                self.handle_records(id, &mut bytes[switch.consumed..], now);
             }
             Step::Unauthorized(switch, error) => {
                 self.send(id, &switch.response);

@@ -179,7 +179,7 @@ impl<T: Transport> Shard<T> {
         match self.arena.get_mut(id).map(|conn| &mut conn.phase) {
             Some(Phase::Device(device)) => device.admits_bytes(bytes, limits, now),
             Some(Phase::Upgrade(upgrade)) => upgrade.admits_bytes(bytes, limits, now),
-            Some(Phase::Api(_) | Phase::Closing(_)) | None => true,
+            Some(Phase::Stream(_) | Phase::Api(_) | Phase::Closing(_)) | None => true,
         }
     }
 
@@ -197,7 +197,7 @@ impl<T: Transport> Shard<T> {
                 let dialect = upgrade.greeted().unwrap_or(Dialect::Json);
                 return self.handle_first_event(id, dialect, event, now);
             }
-            Phase::Api(_) | Phase::Closing(_) => return,
+            Phase::Stream(_) | Phase::Api(_) | Phase::Closing(_) => return,
         };
         let verdict = device.handle_event(event, limits, now, out);
         self.count_event(event);

@@ -2,7 +2,7 @@
 //!
 //! The only code that owns sockets and reads the clock. It never blocks but in `poll`, takes no lock that a slow path
 //! holds, and logs nothing per message. [`Reactor::run`] is the loop; its phases are methods of the shard, by file:
-//! `input` and `line` (what arrives), `delivery` (what leaves), `sweep` (heartbeats, parting), `command` (other
+//! `input`, `line` and `stream` (what arrives), `delivery` (what leaves), `sweep` (heartbeats, parting), `command` (other
 //! threads, timers), `api` (back ends), `acceptor` (who comes in).
 
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub(crate) mod shard;
 #[cfg(test)]
 mod sim;
 pub(crate) mod source;
+pub(crate) mod stream;
 pub(crate) mod sweep;
 pub(crate) mod tally;
 mod view;
@@ -275,6 +276,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
             };
             if let Some(conn) = self.arena.get_mut(id) {
                 conn.flags.is_unread = false;
+                self.resume_stream(id, now);
                 self.handle_readable(id, now);
             }
         }

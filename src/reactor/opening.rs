@@ -49,7 +49,7 @@ impl<T: Transport> Shard<T> {
                     api.begin(secured.bearer, now);
                 }
             }
-            Phase::Device(_) | Phase::Closing(_) => {}
+            Phase::Device(_) | Phase::Stream(_) | Phase::Closing(_) => {}
         }
     }
 

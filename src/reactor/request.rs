@@ -1,7 +1,8 @@
 //! What lines have asked for and wait for: an idle line has nothing here.
 //!
 //! A request is a waiter whose answer becomes a `reply` on the line that asked. Its line knows it by the id that the
-//! far end chose, and holds no more of them than a bound; it is gone with its answer, or with its line.
+//! far end chose, and holds no more of them than a bound; it is gone with its answer, or with its line. Streams have a
+//! window instead of a list.
 
 use std::hash::BuildHasher as _;
 
@@ -97,11 +98,12 @@ impl<T: Transport> Shard<T> {
 
     /// Writes the answer to the line that asked; one that has ended meanwhile is counted.
     pub(crate) fn reply(&mut self, ticket: Ticket, request: &Request, answer: Answer) {
+        let conn = self.arena.get(request.conn);
+        if conn.is_some_and(|conn| conn.stream().is_some()) {
+            return self.reply_to_stream(request, answer);
+        }
+        let is_heard = conn.is_some_and(|conn| conn.device().is_some());
         self.requests.remove(request.conn, ticket);
-        let is_heard = self
-            .arena
-            .get(request.conn)
-            .is_some_and(|conn| conn.device().is_some());
         if !is_heard {
             self.cells().replies_undeliverable.add(1);
             return;

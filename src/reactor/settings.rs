@@ -21,6 +21,8 @@ pub struct Settings {
     pub presence: section::Presence,
     /// Bounds on messages, as the decoder wants them.
     pub frames: frame::Limits,
+    /// The same for records of back ends' streams, which have an envelope around their payload.
+    pub records: frame::Limits,
     /// Bounds on request heads, as the parser wants them.
     pub heads: request::Limits,
     /// Bounds on what a line may send in a second.
@@ -61,6 +63,10 @@ impl Settings {
         Ok(Self {
             frames: frame::Limits {
                 message_bytes_max: limits.message_bytes_max.as_usize(),
+                fragments_max: limits.fragments_max,
+            },
+            records: frame::Limits {
+                message_bytes_max: config.api.body_bytes_max.as_usize(),
                 fragments_max: limits.fragments_max,
             },
             intake: IntakeLimits {

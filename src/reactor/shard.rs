@@ -100,6 +100,8 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) read_buf: Vec<u8>,
     /// Frames written during one visit, before they have a home.
     pub(crate) scratch: Vec<u8>,
+    /// A reply to a stream, while it is written.
+    pub(crate) reply_text: Vec<u8>,
     #[expect(clippy::vec_box, reason = "a connection takes the box as it is")]
     outbox_pool: Vec<Box<Outbox>>,
 }
@@ -161,6 +163,7 @@ impl<T: Transport> Shard<T> {
             events_cut: 0,
             read_buf: vec![0; READ_BYTES_MAX],
             scratch: Vec::new(),
+            reply_text: Vec::new(),
             outbox_pool: Vec::new(),
             node,
         }
@@ -323,7 +326,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         let is_open_line = match &conn.phase {
-            Phase::Device(_) => true,
+            Phase::Device(_) | Phase::Stream(_) => true,
             Phase::Upgrade(upgrade) => upgrade.is_upgraded(),
             Phase::Api(_) | Phase::Closing(_) => false,
         };
@@ -348,13 +351,13 @@ impl<T: Transport> Shard<T> {
             reason,
             CloseReason::PeerClosed | CloseReason::NetworkError | CloseReason::PongTimeout
         );
-        let is_device_port = !matches!(conn.phase, Phase::Api(_));
+        let holds_place = !matches!(conn.phase, Phase::Api(_));
         let deadline = now.tick().after(close_timeout);
         let closing = Box::new(Closing {
             deadline,
             awaits_end,
             is_finished: false,
-            is_device_port,
+            holds_place,
         });
         let ended = std::mem::replace(&mut conn.phase, Phase::Closing(closing));
         conn.decoder = Decoder::default();
@@ -379,6 +382,10 @@ impl<T: Transport> Shard<T> {
                 self.announce_of(&device, id, Change::Closed(reason), now);
             }
             Phase::Upgrade(_) => self.cells().handshakes.sub(1),
+            Phase::Stream(stream) => {
+                self.cells().streams.sub(1);
+                self.log_stream_close(&stream, id, reason, now);
+            }
             Phase::Api(_) => self.cells().api_connections.sub(1),
             Phase::Closing(_) => {}
         }
@@ -456,7 +463,7 @@ impl<T: Transport> Shard<T> {
             outbox.clear();
             self.recycle(outbox);
         }
-        if matches!(&conn.phase, Phase::Closing(closing) if closing.is_device_port) {
+        if matches!(&conn.phase, Phase::Closing(closing) if closing.holds_place) {
             self.discount_source(id.slot, self.api.now.get());
             self.node.dismiss();
         }

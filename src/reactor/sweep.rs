@@ -65,6 +65,13 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_due(&mut self, id: ConnId, now: Now) {
+        if self
+            .arena
+            .get(id)
+            .is_some_and(|conn| conn.stream().is_some())
+        {
+            return self.handle_due_stream(id, now);
+        }
         if self.arena.leave(id.slot) <= now.tick() {
             self.part(id, now);
         }
@@ -115,6 +122,7 @@ impl<T: Transport> Shard<T> {
     /// Spreads go-aways over the time given.
     pub(crate) fn begin_drain(&mut self, spread_ms: u64, now: Now) {
         self.is_draining = true;
+        self.begin_drain_streams(Duration::from_millis(spread_ms), now);
         for id in self.ids(|conn| conn.device().is_some()) {
             let delay = fraction(Duration::from_millis(spread_ms), self.roll());
             let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
@@ -131,6 +139,7 @@ impl<T: Transport> Shard<T> {
     /// Takes the drain back for lines that were not asked to leave yet: they live on for another full age.
     pub(crate) fn end_drain(&mut self, now: Now) {
         self.is_draining = false;
+        self.end_drain_streams(now);
         for id in self.ids(|conn| conn.device().is_some()) {
             let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
                 continue;
@@ -192,7 +201,7 @@ const SLICES: u32 = 10;
 /// Slots looked at per iteration while presence grows: some 0.3 ms of work.
 const REHOMED_SLOTS_MAX: u32 = 4_096;
 /// A ping without payload.
-const PING_FRAME: &[u8] = &[0x89, 0x00];
+pub(crate) const PING_FRAME: &[u8] = &[0x89, 0x00];
 
 /// A duration in whole milliseconds, for the wire.
 pub(crate) fn millis(duration: Duration) -> u64 {

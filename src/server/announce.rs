@@ -50,6 +50,7 @@ pub(super) fn announce(
             "node_id": config.node.id(),
             "devices": bound.devices,
             "api": bound.api,
+            "peer": bound.peer,
             "ops": ops,
             "pid": std::process::id(),
             "reactors": report.reactors,
@@ -74,6 +75,11 @@ pub(super) fn announce(
         "  api      http{}://{}/v1   (openapi.json beside it)",
         secure(&config.api_tls),
         bound.api
+    );
+    println!(
+        "  streams  ws{}://{}/v1/stream",
+        secure(&config.peer_tls),
+        bound.peer
     );
     println!(
         "  ops      http{}://{ops}/metrics   (livez, readyz)",

@@ -31,7 +31,12 @@ impl CertificateWatch {
 
     /// Watches the files that a configuration names; to be made before they are read.
     pub(super) fn new(config: &Config) -> Self {
-        let sections = [&config.devices_tls, &config.api_tls, &config.ops_tls];
+        let sections = [
+            &config.devices_tls,
+            &config.api_tls,
+            &config.peer_tls,
+            &config.ops_tls,
+        ];
         let files: Vec<_> = sections.into_iter().flat_map(|tls| tls.files()).collect();
         Self {
             config: config.clone(),

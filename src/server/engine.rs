@@ -57,6 +57,7 @@ pub(super) struct Engine {
 pub(super) struct Bound {
     pub(super) devices: SocketAddr,
     pub(super) api: SocketAddr,
+    pub(super) peer: SocketAddr,
 }
 
 impl Prepared {
@@ -215,6 +216,7 @@ impl Gate {
             wanted: Bound {
                 devices: config.listen.devices,
                 api: config.listen.api,
+                peer: config.listen.peer,
             },
             options: ListenerOptions {
                 backlog,
@@ -240,9 +242,10 @@ impl Gate {
                         .get(i)
                         .and_then(|(_, socket)| socket.local_addr().ok())
                 };
-                if let (Some(devices), Some(api)) = (addr(0), addr(1)) {
+                if let (Some(devices), Some(api), Some(peer)) = (addr(0), addr(1), addr(2)) {
                     // Only the first reactor gets here, and once.
-                    self.addrs.set(Bound { devices, api }).ok();
+                    let bound = Bound { devices, api, peer };
+                    self.addrs.set(bound).ok();
                 }
             }
         }
@@ -258,6 +261,7 @@ impl Gate {
         for (port, addr, key) in [
             (Port::Devices, addrs.devices, "listen.devices"),
             (Port::Api, addrs.api, "listen.api"),
+            (Port::Peer, addrs.peer, "listen.peer"),
         ] {
             let probed = if probes && addr.port() != 0 {
                 listener::probe(addr)

@@ -98,42 +98,39 @@ impl SendRequest {
             let hint = "the body of type application/json is the envelope, and any other type is the payload itself";
             (code, format!("{cause}; {hint}"))
         })?;
-        let payload = match (envelope.data, envelope.data_b64) {
-            (Some(data), None) => Payload {
-                bytes: body.slice_ref(data.get().as_bytes()),
-                form: Form::Json,
-            },
-            (None, Some(text)) => {
-                let bytes = STANDARD.decode(text).map_err(|error| {
-                    (
-                        ErrorCode::InvalidBody,
-                        format!("data_b64 is not base64: {error}"),
-                    )
-                })?;
-                Payload {
-                    bytes: bytes.into(),
-                    form: Form::Binary,
-                }
-            }
-            (Some(_), Some(_)) => {
-                return Err((
-                    ErrorCode::InvalidBody,
-                    "give data or data_b64, not both".into(),
-                ));
-            }
-            (None, None) => {
-                return Err((
-                    ErrorCode::InvalidBody,
-                    "data or data_b64 is required".into(),
-                ));
-            }
-        };
+        let copy = |data: &[u8]| body.slice_ref(data);
+        let payload = payload(envelope.data, envelope.data_b64.as_deref(), copy)?;
         Ok(Self {
             payload,
             wait: envelope.wait.unwrap_or_default(),
             timeout_ms: envelope.timeout_ms,
             connection_id: envelope.connection_id,
         })
+    }
+}
+
+/// The payload of an envelope or a record: exactly one of its two members. `copy` takes the bytes of JSON out of what
+/// was read.
+pub(super) fn payload(
+    data: Option<&RawValue>,
+    data_b64: Option<&str>,
+    copy: impl FnOnce(&[u8]) -> Bytes,
+) -> Result<Payload, (ErrorCode, String)> {
+    let fault = |cause: String| Err((ErrorCode::InvalidBody, cause));
+    match (data, data_b64) {
+        (Some(data), None) => Ok(Payload {
+            bytes: copy(data.get().as_bytes()),
+            form: Form::Json,
+        }),
+        (None, Some(text)) => match STANDARD.decode(text) {
+            Ok(bytes) => Ok(Payload {
+                bytes: bytes.into(),
+                form: Form::Binary,
+            }),
+            Err(error) => fault(format!("data_b64 is not base64: {error}")),
+        },
+        (Some(_), Some(_)) => fault("give data or data_b64, not both".into()),
+        (None, None) => fault("data or data_b64 is required".into()),
     }
 }
 

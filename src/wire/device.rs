@@ -318,7 +318,7 @@ const LIST_LIMIT: usize = 100;
 /// The most it may ask for: with the longest ids, 80 KiB.
 const LIST_LIMIT_MAX: usize = 500;
 /// A request id is echoed, so it is bounded; a longer one is treated as absent.
-const REQUEST_ID_BYTES_MAX: usize = 256;
+pub(super) const REQUEST_ID_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

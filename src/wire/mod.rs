@@ -13,3 +13,4 @@ pub mod event;
 pub mod payload;
 pub mod reply;
 pub mod send;
+pub mod stream;

@@ -29,7 +29,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// Free ports, and these settings.
     pub(crate) fn new(settings: &[&str]) -> Self {
-        let ports = ["devices", "api", "ops"].map(|name| format!("listen.{name}=127.0.0.1:0"));
+        let ports =
+            ["devices", "api", "peer", "ops"].map(|name| format!("listen.{name}=127.0.0.1:0"));
         let settings = settings.iter().map(ToString::to_string);
         Self {
             dir: TempDir::new().unwrap(),
@@ -165,6 +166,7 @@ pub(crate) struct Ready {
     pub(crate) node_id: String,
     pub(crate) devices: SocketAddr,
     pub(crate) api: SocketAddr,
+    pub(crate) peer: SocketAddr,
     pub(crate) ops: SocketAddr,
     /// Lines it has room for.
     pub(crate) lines_max: u64,
@@ -179,6 +181,7 @@ impl Default for Ready {
             node_id: String::new(),
             devices: nowhere,
             api: nowhere,
+            peer: nowhere,
             ops: nowhere,
             lines_max: 0,
             pid: 0,

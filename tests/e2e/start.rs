@@ -19,7 +19,7 @@ fn refuses(setup: Setup, words: &[&str]) {
 fn a_port_in_use_is_an_error_that_names_the_key() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
-    for key in ["listen.devices", "listen.api", "listen.ops"] {
+    for key in ["listen.devices", "listen.api", "listen.peer", "listen.ops"] {
         let setting = format!("{key}={addr}");
         refuses(Setup::new(&[&setting]), &[key, &addr.to_string()]);
     }
@@ -31,6 +31,7 @@ fn a_port_of_another_node_is_in_use_although_it_could_be_shared() {
     for (key, addr) in [
         ("listen.devices", node.ready.devices),
         ("listen.api", node.ready.api),
+        ("listen.peer", node.ready.peer),
         ("listen.ops", node.ready.ops),
     ] {
         let setting = format!("{key}={addr}");
@@ -54,6 +55,7 @@ fn a_listener_open_to_the_network_needs_keys() {
     for (setting, words) in [
         ("listen.devices=0.0.0.0:0", ["listen.devices", "auth.mode"]),
         ("listen.api=0.0.0.0:0", ["listen.api", "api.keys"]),
+        ("listen.peer=[::]:0", ["listen.peer", "api.keys"]),
         ("listen.ops=[::]:0", ["listen.ops", "ops.key_file"]),
     ] {
         refuses(Setup::new(&[setting]), &words);

@@ -21,9 +21,10 @@ struct Ready {
 }
 
 /// Every port chosen by the system, and heartbeats quick enough to be seen.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "listen.devices=127.0.0.1:0",
     "listen.api=127.0.0.1:0",
+    "listen.peer=127.0.0.1:0",
     "listen.ops=127.0.0.1:0",
     "heartbeat.ping_after=1s",
     "heartbeat.pong_timeout=500ms",

@@ -152,6 +152,7 @@ fn server_args(plan: &ServerPlan, certificate: Option<&Certificate>) -> Vec<Stri
     let fixed = [
         "listen.devices=127.0.0.1:0".to_owned(),
         "listen.api=127.0.0.1:0".to_owned(),
+        "listen.peer=127.0.0.1:0".to_owned(),
         "listen.ops=127.0.0.1:0".to_owned(),
         format!("reactor.threads={}", plan.reactors),
     ];

@@ -33,6 +33,8 @@ pub struct TlsPolicies {
     pub devices: Option<Arc<TlsPolicy>>,
     /// Back ends.
     pub api: Option<Arc<TlsPolicy>>,
+    /// Back ends' streams.
+    pub peer: Option<Arc<TlsPolicy>>,
     /// Operators.
     pub ops: Option<Arc<TlsPolicy>>,
 }
@@ -43,6 +45,7 @@ pub struct TlsPolicies {
 pub struct TicketKeys {
     devices: Arc<dyn ProducesTickets>,
     api: Arc<dyn ProducesTickets>,
+    peer: Arc<dyn ProducesTickets>,
     ops: Arc<dyn ProducesTickets>,
 }
 
@@ -88,6 +91,7 @@ impl TicketKeys {
         Ok(Self {
             devices: keys()?,
             api: keys()?,
+            peer: keys()?,
             ops: keys()?,
         })
     }
@@ -110,6 +114,7 @@ impl TlsPolicies {
         let policies = Self {
             devices: load("devices_tls", &config.devices_tls, &tickets.devices),
             api: load("api_tls", &config.api_tls, &tickets.api),
+            peer: load("peer_tls", &config.peer_tls, &tickets.peer),
             ops: load("ops_tls", &config.ops_tls, &tickets.ops),
         };
         ConfigErrors::check(errors)?;
@@ -121,6 +126,7 @@ impl TlsPolicies {
         let all = [
             ("devices", &self.devices),
             ("api", &self.api),
+            ("peer", &self.peer),
             ("ops", &self.ops),
         ];
         all.into_iter()

@@ -352,7 +352,7 @@ fn too_large(bytes_max: usize) -> Refused {
 }
 
 /// Where a message is bound to; a connection of another run or node is as gone as one that closed.
-fn bound_location(context: &ApiContext, text: &str) -> Result<Location, Refused> {
+pub(crate) fn bound_location(context: &ApiContext, text: &str) -> Result<Location, Refused> {
     let id = ConnectionId::parse(text).ok_or_else(|| {
         (
             ErrorCode::BadRequest,
@@ -408,7 +408,7 @@ const OFFLINE: Refused = (
     ErrorCode::DeviceOffline,
     Cow::Borrowed("the device is not connected to this node"),
 );
-pub(super) const BUSY: Refused = (
+pub(crate) const BUSY: Refused = (
     ErrorCode::Overloaded,
     Cow::Borrowed("the node has no room for the request now; try again"),
 );

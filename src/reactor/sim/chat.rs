@@ -54,16 +54,16 @@ impl World {
     pub(super) fn chat(&mut self) {
         let id = self.next_number();
         match self.random.random_range(0..10) {
-            0 => self.with_line(|line, now, late| {
+            0 => self.with_device(|line, now, late| {
                 if line.watched.is_none() {
                     line.watched = Some(Watched::default());
                     line.say(&format!(r#"{{"type":"watch","id":{id}}}"#), now + late);
                 }
             }),
-            1 => self.with_line(|line, now, late| {
+            1 => self.with_device(|line, now, late| {
                 line.say(r#"{"type":"list","id":"l"}"#, now + late);
             }),
-            2 => self.with_line(|line, now, late| {
+            2 => self.with_device(|line, now, late| {
                 if line.watched.as_ref().is_some_and(|watched| watched.is_live) {
                     line.watched = None;
                     line.say(r#"{"type":"unwatch","id":"u"}"#, now + late);
@@ -85,7 +85,7 @@ impl World {
             sends.push((self.next_number(), to, wait));
         }
         let mut said = Vec::new();
-        self.with_line(|line, now, late| {
+        self.with_device(|line, now, late| {
             for (number, to, wait) in sends {
                 let to_text = match to {
                     To::Device(to) => format!(r#"{{"device":"d-{to}"}}"#),

@@ -87,6 +87,22 @@ impl Checker {
         }
     }
 
+    /// A back end got the reply to a record; `is_lost` if it was told that nothing reached the device.
+    pub(super) fn reply(&mut self, number: u64, is_lost: bool) {
+        assert!(
+            self.answered.insert(number),
+            "message {number} was answered twice"
+        );
+        if is_lost {
+            self.lost.insert(number);
+        }
+    }
+
+    /// The stream of a message's sender has ended: it will never know.
+    pub(super) fn give_up(&mut self, number: u64) {
+        self.answered.insert(number);
+    }
+
     /// At the end nobody may still wait.
     pub(super) fn finish(&self) {
         let unanswered: Vec<_> = self

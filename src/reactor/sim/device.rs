@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::back_end::BackEnd;
 use super::chat::Watched;
 use super::wire::Wire;
 
@@ -26,6 +27,8 @@ pub(super) struct Line {
     pub(super) number: u64,
     /// What it was shown of its account, while it watches.
     pub(super) watched: Option<Watched>,
+    /// Not a device at all, but a back end that streams.
+    pub(super) back_end: Option<BackEnd>,
     received: Vec<u8>,
     is_upgraded: bool,
 }
@@ -50,6 +53,7 @@ impl Line {
             is_deaf: false,
             number,
             watched: None,
+            back_end: None,
             received: Vec::new(),
             is_upgraded: false,
         }

@@ -6,6 +6,7 @@
 //!
 //! `SIM_SEED=n` replays one life, `SIM_SEEDS=n` asks for more of them.
 
+mod back_end;
 mod chat;
 mod checker;
 mod device;
@@ -16,13 +17,24 @@ use world::World;
 
 #[test]
 fn sim_every_seed_keeps_the_promises() {
-    let seeds = match std::env::var("SIM_SEED") {
-        Ok(seed) => seed.parse::<u64>().map(|seed| seed..seed + 1).unwrap(),
-        Err(_) => 0..std::env::var("SIM_SEEDS").map_or(200, |seeds| seeds.parse().unwrap()),
-    };
-    for seed in seeds {
+    for seed in seeds() {
         eprintln!("SIM_SEED={seed}");
         World::new(seed).live();
+    }
+}
+
+#[test]
+fn sim_streams_keep_the_promises() {
+    for seed in seeds() {
+        eprintln!("SIM_SEED={seed} (streams)");
+        World::with_back_ends(seed).live();
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    match std::env::var("SIM_SEED") {
+        Ok(seed) => seed.parse::<u64>().map(|seed| seed..seed + 1).unwrap(),
+        Err(_) => 0..std::env::var("SIM_SEEDS").map_or(200, |seeds| seeds.parse().unwrap()),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::mailbox::queue::Wake;
 use crate::mailbox::sender::Sender;
 use crate::metrics::{node_cells, total};
 use crate::net::tls::policy::TlsCell;
-use crate::protocol::upgrade::Upgrade;
+use crate::protocol::upgrade::{Door, Upgrade};
 use crate::reactor::api::ApiContext;
 use crate::reactor::conn::Phase;
 use crate::reactor::node::Node;
@@ -43,7 +43,7 @@ use crate::wire::payload::Payload;
 pub(super) struct World {
     pub(super) random: SmallRng,
     pub(super) now: Now,
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     pub(super) shards: Vec<Shard<NodeEnd>>,
     posts: Vec<Post>,
     /// Connections by number; a number is never used again.
@@ -51,12 +51,15 @@ pub(super) struct World {
     /// Each device's newest connection.
     newest: HashMap<usize, u64>,
     waiting: HashMap<u64, Waiting>,
-    checker: Checker,
+    pub(super) checker: Checker,
     /// What devices say to each other.
     pub(super) chat: Chat,
     /// When each device was last seen to lose a connection.
     pub(super) left: HashMap<usize, u64>,
     numbers: u64,
+    /// Back ends stream, and devices keep to their shards: what a move does to the order of messages is looked at in lives
+    /// without them.
+    has_back_ends: bool,
 }
 
 /// Wakes nobody: the world visits every shard at every step.
@@ -78,6 +81,7 @@ impl World {
         config.presence.offline_after = Duration::from_millis(OFFLINE_AFTER_MS);
         config.limits.sends_per_second = 20;
         config.limits.sends_burst = 20;
+        config.api.stream_window = 4;
         config.limits.outbox_bytes_max = crate::config::size::Size::kib(2);
         let settings = Settings::load(&config).unwrap();
         // Some lives have mailboxes that are nearly always full.
@@ -122,6 +126,15 @@ impl World {
             chat: Chat::default(),
             left: HashMap::new(),
             numbers: 0,
+            has_back_ends: false,
+        }
+    }
+
+    /// The same, with back ends that stream.
+    pub(super) fn with_back_ends(seed: u64) -> Self {
+        Self {
+            has_back_ends: true,
+            ..Self::new(seed)
         }
     }
 
@@ -136,6 +149,7 @@ impl World {
         self.calm_down();
         self.check_one_holder();
         self.check_chat();
+        self.check_back_ends();
         self.drain();
         self.checker.finish();
         self.check_nothing_left();
@@ -177,6 +191,7 @@ impl World {
                 let device = self.random.random_range(0..DEVICES);
                 self.connect(device);
             }
+            32..40 if self.has_back_ends => self.stream(),
             12..40 => self.submit(),
             40..60 => self.chat(),
             60..66 => self.with_line(|line, _, _| line.wire.borrow_mut().cut()),
@@ -206,9 +221,22 @@ impl World {
         }
     }
 
-    pub(super) fn with_line(&mut self, act: impl FnOnce(&mut Line, u64, u64)) {
+    fn with_line(&mut self, act: impl FnOnce(&mut Line, u64, u64)) {
+        self.with_one(|_| true, act);
+    }
+
+    pub(super) fn with_device(&mut self, act: impl FnOnce(&mut Line, u64, u64)) {
+        self.with_one(|line| line.back_end.is_none(), act);
+    }
+
+    fn with_one(
+        &mut self,
+        is_meant: impl Fn(&Line) -> bool,
+        act: impl FnOnce(&mut Line, u64, u64),
+    ) {
         let late_ms = self.random.random_range(0..1_000);
-        let mut numbers: Vec<_> = self.lines.keys().copied().collect();
+        let meant = self.lines.values().filter(|line| is_meant(line));
+        let mut numbers: Vec<_> = meant.map(|line| line.number).collect();
         numbers.sort_unstable();
         if numbers.is_empty() {
             return;
@@ -224,9 +252,14 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, device: usize) {
-        let shard = self.random.random_range(0..usize::from(SHARDS));
+        let shard = if self.has_back_ends {
+            device % usize::from(SHARDS)
+        } else {
+            self.random.random_range(0..usize::from(SHARDS))
+        };
         let wire = Wire::new(self.random.random_range(600..4_000));
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(
+            Door::Devices,
             Ipv4Addr::LOCALHOST.into(),
             None,
             self.now,
@@ -364,7 +397,16 @@ impl World {
                             }
                         }
                         "goaway" if !line.is_deaf => wire.send(&frame(8, &[3, 233]), now_ms + 50),
-                        "reply" => self.chat.reply(&value, number),
+                        "reply" => match &mut line.back_end {
+                            Some(back_end) => {
+                                let (record, is_lost) = back_end.reply(&value);
+                                self.checker.reply(record, is_lost);
+                            }
+                            None => self.chat.reply(&value, number),
+                        },
+                        "welcome" if line.back_end.is_some() => {
+                            line.back_end.as_mut().unwrap().is_welcomed = true;
+                        }
                         "devices" if value["id"] != "l" => {
                             let watched = line.watched.as_mut();
                             watched.unwrap().show(&value, line.device);
@@ -383,7 +425,10 @@ impl World {
                 }
             }
             if line.is_over() {
-                self.left.insert(line.device, now_ms);
+                match &line.back_end {
+                    Some(back_end) => back_end.unknown().for_each(|n| self.checker.give_up(n)),
+                    None => drop(self.left.insert(line.device, now_ms)),
+                }
                 self.lines.remove(&number);
             }
         }
@@ -460,6 +505,11 @@ impl World {
             0,
             "a line outlived the drain"
         );
+        assert_eq!(
+            total(&self.node.cells, |cells| &cells.streams),
+            0,
+            "a stream outlived the drain"
+        );
         for post in &self.posts {
             post.post(Command::Stop(CloseReason::Shutdown)).unwrap();
         }
@@ -527,7 +577,7 @@ fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Sha
     )
 }
 
-const SHARDS: u16 = 3;
+pub(super) const SHARDS: u16 = 3;
 pub(super) const DEVICES: usize = 8;
 /// Mishaps in one life.
 /// More than a crowd needs to get in, however unevenly its shards run.

@@ -107,7 +107,8 @@ fn nothing_a_stranger_says_makes_a_line_of_the_log() {
 fn a_node_listens_on_loopback_and_where_it_says_and_nowhere_else() {
     let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
-    let announced = [node.ready.devices, node.ready.api, node.ready.ops];
+    let ready = &node.ready;
+    let announced = [ready.devices, ready.api, ready.peer, ready.ops];
     let announced: BTreeSet<_> = announced.iter().map(ToString::to_string).collect();
     assert_eq!(listening(node.pid()), announced);
     assert!(

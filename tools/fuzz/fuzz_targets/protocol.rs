@@ -10,15 +10,18 @@ use tautline::base::close::CloseReason;
 use tautline::base::time::Now;
 use tautline::config::Config;
 use tautline::head::request;
+use tautline::protocol::auth::api_key::ApiKeys;
 use tautline::protocol::auth::authenticator::Authenticator;
 use tautline::protocol::auth::origin::OriginPolicy;
 use tautline::protocol::device::{Device, Verdict};
-use tautline::protocol::upgrade::{Gate, Step, Upgrade};
+use tautline::protocol::upgrade::{Door, Gate, Step, Upgrade};
 use tautline::ws::decoder::Decoder;
 use tautline::ws::frame;
 
 static AUTHENTICATOR: LazyLock<Authenticator> =
     LazyLock::new(|| Authenticator::new(&Config::default().auth).expect("dev mode needs no key"));
+static API_KEYS: LazyLock<ApiKeys> =
+    LazyLock::new(|| ApiKeys::new(&Config::default().api).expect("no keys are no files"));
 static ORIGINS: LazyLock<OriginPolicy> =
     LazyLock::new(|| OriginPolicy::new(&Config::default().auth).expect("dev mode has no list"));
 
@@ -44,7 +47,7 @@ fn live(bytes: &[u8], size: usize) -> (Vec<u8>, Option<CloseReason>) {
         us: 1,
         wall_ms: 1_700_000_000_000,
     };
-    let mut upgrade = Upgrade::new([127, 0, 0, 1].into(), None, now);
+    let mut upgrade = Upgrade::new(Door::Devices, [127, 0, 0, 1].into(), None, now);
     let mut line: Option<(Decoder, Device)> = None;
     let mut said = Vec::new();
     for piece in bytes.chunks(size.max(1)) {
@@ -56,7 +59,10 @@ fn live(bytes: &[u8], size: usize) -> (Vec<u8>, Option<CloseReason>) {
                 Step::Refused(_, response) => {
                     return ([said, response].concat(), Some(CloseReason::Refused));
                 }
-                Step::Greeted(_) | Step::Unauthorized(..) => return (said, None),
+                // No stream is opened at the devices' door.
+                Step::Greeted(_) | Step::Unauthorized(..) | Step::Streaming(..) => {
+                    return (said, None);
+                }
                 Step::Authenticated(switch, dialect, authenticated) => {
                     said.extend(switch.response);
                     frames = switch.consumed;
@@ -111,6 +117,7 @@ fn gate() -> Gate<'static> {
         authenticator: &AUTHENTICATOR,
         origins: &ORIGINS,
         cookie: Some("sid"),
+        api_keys: &API_KEYS,
         is_echo: false,
         retry_after_s: 1,
     }

@@ -1,0 +1,336 @@
+//! Back ends' streams: from the welcome to the reply of each record, and their way out.
+//!
+//! A stream is a connection like a line: the same decoder, outbox, sweep and burial. It is in nobody's presence. What
+//! bounds it is its window: with so many records unanswered, or its own answers unread, it is not read any further.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::close::CloseReason;
+use crate::base::id::ConnId;
+use crate::base::place::Candidates;
+use crate::base::time::{Now, Tick};
+use crate::mailbox::command::{Delivery, Recipient};
+use crate::mailbox::sender::Sender;
+use crate::net::stream::Transport;
+use crate::protocol::heartbeat::{Beat, fraction};
+use crate::protocol::stream::{Stream, Verdict};
+use crate::reactor::api::service::{BUSY, bound_location, reached};
+use crate::reactor::conn::Phase;
+use crate::reactor::shard::Shard;
+use crate::reactor::sweep::{PING_FRAME, millis};
+use crate::reactor::waiter::{Answer, Request, RequestKind};
+use crate::wire::api::SendRequest;
+use crate::wire::device::encode_goaway;
+use crate::wire::error::ErrorCode;
+use crate::wire::reply::{Reply, encode_failure, encode_success};
+use crate::wire::stream::{Record, StreamWelcome, encode_welcome};
+use crate::ws::encoder;
+use crate::ws::frame::Opcode;
+
+impl<T: Transport> Shard<T> {
+    /// Makes the connection a stream of the back end named, and welcomes it.
+    pub(crate) fn open_stream(&mut self, id: ConnId, service: &str, now: Now) {
+        let random = self.roll();
+        let settings = Arc::clone(&self.settings);
+        let window = settings.api.stream_window;
+        let mut stream = Box::new(Stream::new(service, window, now));
+        let mut leave = now.tick().after(settings.api.stream_idle_timeout);
+        if self.is_draining {
+            // Its handshake was under way when the others were asked to leave.
+            (stream.leave_reason, leave) = (CloseReason::Drain, now.tick());
+        }
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        conn.phase = Phase::Stream(stream);
+        conn.armed = Tick::NEVER;
+        let due = settings.heartbeat.after_heard(now.tick(), random);
+        self.arena.set_due(id.slot, due);
+        self.arena.set_leave(id.slot, leave);
+        let cells = self.cells();
+        cells.handshakes.sub(1);
+        cells.streams.add(1);
+        cells.streams_opened.add(1);
+        let welcome = StreamWelcome {
+            connection_id: &self.node.connection_id_of(self.id, id).to_string(),
+            node_id: &self.node.id,
+            window,
+            ping_ms: millis(settings.heartbeat.ping_after),
+            idle_ms: millis(settings.api.stream_idle_timeout),
+            message_bytes_max: u64::from(settings.limits.message_bytes_max.bytes()),
+            record_bytes_max: u64::from(settings.api.body_bytes_max.bytes()),
+            server_time_ms: now.wall_ms,
+        };
+        let mut text = Vec::with_capacity(256);
+        encode_welcome(&welcome, &mut text);
+        self.send_text(id, &text);
+    }
+
+    /// Takes records up until the bytes are used up, the window is full or the stream is closed.
+    pub(crate) fn handle_records(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        let settings = Arc::clone(&self.settings);
+        let message_bytes_max = settings.limits.message_bytes_max.as_usize();
+        let mut out = Vec::new();
+        let mut taken = 0;
+        while let Some(conn) = self.arena.get_mut(id)
+            && conn.flags.closing.is_none()
+            && let Phase::Stream(stream) = &mut conn.phase
+        {
+            if !stream.has_room() {
+                stream.pause(&bytes[taken..]);
+                break;
+            }
+            let rest = &mut bytes[taken..];
+            let decoded = match conn.decoder.decode(rest, &settings.records, now.ms()) {
+                Ok(decoded) => decoded,
+                Err(violation) => {
+                    self.close(id, violation.reason());
+                    break;
+                }
+            };
+            let Some(event) = decoded.event else { break };
+            taken += decoded.consumed;
+            match stream.handle_event(&event, message_bytes_max, now, &mut out) {
+                Verdict::Keep => {}
+                Verdict::Corrected => self.cells().stream_errors.add(1),
+                Verdict::Submit(record) => self.submit_record(id, record, now),
+                Verdict::Close(reason) => self.close(id, reason),
+            }
+        }
+        if !out.is_empty() {
+            self.send(id, &out);
+        }
+        let random = self.roll();
+        let due = self.settings.heartbeat.after_heard(now.tick(), random);
+        if self
+            .arena
+            .get(id)
+            .is_some_and(|conn| conn.stream().is_some())
+        {
+            self.arena.set_due(id.slot, due);
+        }
+    }
+
+    /// Submits a record; from here on it gets exactly one reply, unless the stream ends first.
+    fn submit_record(&mut self, id: ConnId, record: Record<'_>, now: Now) {
+        self.cells().stream_records.add(1);
+        let message_id = self.api.mint();
+        let SendRequest {
+            payload,
+            wait,
+            timeout_ms,
+            connection_id,
+        } = record.request;
+        let bound_to = connection_id.map(|text| bound_location(&self.api, &text));
+        let bound_to = match bound_to.transpose() {
+            Ok(bound_to) => bound_to,
+            Err((code, cause)) => return self.refuse_record(id, record.id, code, &cause),
+        };
+        let request = Box::new(Request {
+            conn: id,
+            id: record.id.into(),
+            message_id: Some(message_id),
+            asked_us: now.us,
+            kind: RequestKind::Send,
+        });
+        let Some(ticket) = self.api.waiters.open_for_line(wait, request) else {
+            let (code, cause) = BUSY;
+            return self.refuse_record(id, record.id, code, &cause);
+        };
+        let Some(stream) = self.arena.get(id).and_then(|conn| conn.stream()) else {
+            return;
+        };
+        let from = Sender::Service(Arc::clone(&stream.service));
+        let deadline_ms = now.ms() + self.patience_ms(timeout_ms);
+        let delivery = Delivery {
+            to: Recipient::Device(record.device_id.into()),
+            candidates: Candidates::default(),
+            is_thorough: false,
+            bound_to,
+            message_id,
+            payload,
+            from,
+            wait,
+            ticket,
+            submitted_us: now.us,
+        };
+        self.submit(Box::new(delivery), deadline_ms);
+    }
+
+    fn refuse_record(&mut self, id: ConnId, record_id: &str, code: ErrorCode, cause: &str) {
+        let reply = Reply {
+            id: record_id,
+            message_id: None,
+            level: None,
+            latency_ms: 0,
+            devices: None,
+        };
+        let mut text = Vec::new();
+        encode_failure(&reply, code, cause, &mut text);
+        self.end_record(id, &text);
+    }
+
+    /// Writes what became of a record. Replies of one iteration leave in one `send`.
+    pub(crate) fn reply_to_stream(&mut self, request: &Request, answer: Answer) {
+        let latency_ms = self.api.now.get().us.saturating_sub(request.asked_us) / 1_000;
+        let mut reply = Reply {
+            id: &request.id,
+            message_id: request.message_id,
+            level: answer.progress.map(|(level, _)| level),
+            latency_ms,
+            devices: None,
+        };
+        let mut text = std::mem::take(&mut self.reply_text);
+        text.clear();
+        match reached(answer.outcome) {
+            Ok((level, _)) => {
+                reply.level = Some(level);
+                encode_success(&reply, level, &mut text);
+            }
+            Err((code, cause)) => encode_failure(&reply, code, &cause, &mut text),
+        }
+        self.end_record(request.conn, &text);
+        self.reply_text = text;
+    }
+
+    fn end_record(&mut self, id: ConnId, reply: &[u8]) {
+        self.send_text(id, reply);
+        if let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) {
+            stream.note_answered();
+        }
+        self.reconsider_stream(id);
+    }
+
+    fn send_text(&mut self, id: ConnId, text: &[u8]) {
+        let Some(outbox) = self.outbox(id) else {
+            return;
+        };
+        let before = outbox.len();
+        encoder::encode(Opcode::Text, text, outbox.tail());
+        let grown = (outbox.len() - before) as u64;
+        self.cells().outbox_bytes.add(grown);
+        self.mark_dirty(id);
+    }
+
+    /// Whether a stream may be read now. One that does not read its own answers is left waiting.
+    pub(crate) fn may_read_stream(&mut self, id: ConnId) -> bool {
+        let is_read = self.reads_answers(id);
+        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
+            return false;
+        };
+        if !is_read && !stream.is_paused() {
+            stream.pause(&[]);
+        }
+        !stream.is_paused()
+    }
+
+    fn reads_answers(&self, id: ConnId) -> bool {
+        let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
+        let outbox = self.arena.get(id).and_then(|conn| conn.outbox.as_ref());
+        outbox.is_none_or(|outbox| outbox.len() <= outbox_bytes_max)
+    }
+
+    /// Has a paused stream visited again, if it may go on.
+    pub(crate) fn reconsider_stream(&mut self, id: ConnId) {
+        let stream = self.arena.get(id).and_then(|conn| conn.stream());
+        if stream.is_some_and(Stream::wants_resume) && self.reads_answers(id) {
+            self.mark_unread(id);
+        }
+    }
+
+    /// Goes on with a paused stream, beginning with what was read before.
+    pub(crate) fn resume_stream(&mut self, id: ConnId, now: Now) {
+        if !self.reads_answers(id) {
+            return;
+        }
+        let stream = self.arena.get_mut(id).and_then(|conn| conn.stream_mut());
+        if let Some(stream) = stream.filter(|stream| stream.wants_resume()) {
+            let mut held = stream.resume();
+            self.handle_records(id, &mut held, now);
+        }
+    }
+
+    /// What the sweep has found: a silent stream is pinged, an idle or leaving one told to go, and then closed.
+    pub(crate) fn handle_due_stream(&mut self, id: ConnId, now: Now) {
+        if self.arena.leave(id.slot) <= now.tick() {
+            self.part_stream(id, now);
+        }
+        if self.arena.due(id.slot) <= now.tick() {
+            self.beat_stream(id, now);
+        }
+    }
+
+    fn beat_stream(&mut self, id: ConnId, now: Now) {
+        let (heartbeat, random) = (self.settings.heartbeat, self.roll());
+        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
+            return;
+        };
+        if stream.is_paused() {
+            // Its pong may wait behind records that are not read: its own answers show whether it lives.
+            let due = heartbeat.after_heard(now.tick(), random);
+            return self.arena.set_due(id.slot, due);
+        }
+        match heartbeat.beat(stream.is_pong_awaited, now.tick(), random) {
+            Beat::Ping(next) => {
+                stream.is_pong_awaited = true;
+                self.arena.set_due(id.slot, next);
+                self.cells().pings.add(1);
+                self.send(id, PING_FRAME);
+            }
+            Beat::Dead => self.close(id, CloseReason::PongTimeout),
+        }
+    }
+
+    fn part_stream(&mut self, id: ConnId, now: Now) {
+        let idle_timeout = self.settings.api.stream_idle_timeout;
+        let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
+        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
+            return;
+        };
+        let reason = stream.leave_reason;
+        if stream.leaving.is_some() {
+            return self.close(id, reason);
+        }
+        let is_busy = stream.unanswered() > 0;
+        let since = if is_busy {
+            now.tick()
+        } else {
+            stream.last_record
+        };
+        let idle_at = since.after(idle_timeout);
+        if reason == CloseReason::Idle && idle_at > now.tick() {
+            return self.arena.set_leave(id.slot, idle_at);
+        }
+        stream.leaving = Some(reason);
+        self.arena.set_leave(id.slot, now.tick().after(grace));
+        let reconnect_after = fraction(grace, random);
+        let mut text = Vec::new();
+        encode_goaway(reason, millis(reconnect_after), millis(grace), &mut text);
+        self.send_text(id, &text);
+    }
+
+    /// Spreads go-aways to streams over the time given.
+    pub(crate) fn begin_drain_streams(&mut self, spread: Duration, now: Now) {
+        for id in self.ids(|conn| conn.stream().is_some()) {
+            let at = now.tick().after(fraction(spread, self.roll()));
+            let stream = self.arena.get_mut(id).and_then(|conn| conn.stream_mut());
+            if let Some(stream) = stream.filter(|stream| stream.leaving.is_none()) {
+                stream.leave_reason = CloseReason::Drain;
+                self.arena.set_leave(id.slot, at);
+            }
+        }
+    }
+
+    /// Takes the drain back for streams that were not asked to leave yet.
+    pub(crate) fn end_drain_streams(&mut self, now: Now) {
+        let leave = now.tick().after(self.settings.api.stream_idle_timeout);
+        for id in self.ids(|conn| conn.stream().is_some()) {
+            let stream = self.arena.get_mut(id).and_then(|conn| conn.stream_mut());
+            if let Some(stream) = stream.filter(|stream| stream.leaving.is_none()) {
+                stream.leave_reason = CloseReason::Idle;
+                self.arena.set_leave(id.slot, leave);
+            }
+        }
+    }
+}
