@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::error::{CliError, check_id};
-use super::terminal::{now, sleep};
-use super::{Options, terminal};
-use crate::client::backoff::Backoff;
-use crate::client::line::{Line, LineEvent, LineOptions};
+use super::{Options, runtime, terminal};
+use crate::client::device::{Device, DeviceEvent, DeviceOptions};
+use crate::client::error::ClientError;
 
 #[derive(Debug, Args)]
 pub(super) struct Listen {
@@ -44,258 +42,122 @@ pub(super) struct Listen {
 impl Listen {
     pub(super) fn run(self, options: &Options) -> Result<ExitCode, CliError> {
         let mut listener = Listener {
-            line_options: self.line_options()?,
             left: if self.once { Some(1) } else { self.count },
             json: options.json,
+            url: self.url.clone(),
         };
-        listener.listen()?;
+        let device_options = self.device_options()?;
+        runtime()?.run(async {
+            let device = Device::connect(device_options).await?;
+            listener.listen(device).await
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn line_options(&self) -> Result<LineOptions, CliError> {
+    fn device_options(self) -> Result<DeviceOptions, CliError> {
         for (what, id) in [("device id", &self.device), ("user id", &self.user)] {
             id.as_deref().map_or(Ok(()), |id| check_id(what, id))?;
         }
-        let names_itself = self.token.is_none();
-        Ok(LineOptions {
-            url: self.url.clone(),
-            ca_file: self.ca_file.clone(),
-            device_id: self.device.clone().filter(|_| names_itself),
-            user_id: self.user.clone().filter(|_| names_itself),
-            token: self.token.clone(),
-            raw: self.raw,
-        })
+        let options = DeviceOptions::new(self.url);
+        let options = match self.ca_file {
+            Some(path) => options.ca_file(path),
+            None => options,
+        };
+        let options = match (self.token, self.device) {
+            (Some(token), _) => options.token(token),
+            (None, Some(device)) => options.named(device, self.user),
+            // clap asks for one of them.
+            (None, None) => options,
+        };
+        Ok(if self.raw { options.raw() } else { options })
     }
 }
 
 struct Listener {
-    line_options: LineOptions,
     /// Messages to come before the end; `None` for ever.
     left: Option<u64>,
     json: bool,
-}
-
-/// Why a line is no longer read.
-enum Ending {
-    /// All messages that were wanted have come.
-    Satisfied,
-    /// The node asked the device to open another line, after a wait.
-    GoAway(Duration),
-    /// It closed, with code and reason.
-    Closed(u16, String),
+    url: String,
 }
 
 impl Listener {
-    /// Reconnects until it has seen enough or is told not to come back.
-    fn listen(&mut self) -> Result<(), CliError> {
-        let mut backoff = Backoff::default();
-        // Who mistyped an address wants to know at once.
-        let mut line = Line::open(&self.line_options)?;
-        let mut opened = now();
-        loop {
-            match self.receive(&mut line)? {
-                Ending::Satisfied => return Ok(line.close()?),
-                Ending::GoAway(wait) => {
-                    sleep(wait);
-                    let next = self.reopen(&mut backoff)?;
-                    self.leave(std::mem::replace(&mut line, next))?;
-                }
-                Ending::Closed(code, reason) if is_final(code) => {
-                    return Err(CliError::ClosedForGood {
-                        code,
-                        reason: terminal::printable(&reason),
-                    });
-                }
-                Ending::Closed(code, reason) => {
-                    let wait = backoff.next(opened.elapsed(), rand::random());
-                    terminal::note(&format!(
-                        "closed with {code} {}; back in {wait:.1?}",
-                        terminal::printable(&reason)
-                    ));
-                    sleep(wait);
-                    line = self.reopen(&mut backoff)?;
-                }
-            }
-            opened = now();
-            if self.left == Some(0) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Opens another line, as often as it takes.
-    fn reopen(&self, backoff: &mut Backoff) -> Result<Line, CliError> {
-        loop {
-            match Line::open(&self.line_options) {
-                Err(error) if error.is_retryable() => {
-                    let wait = backoff.next(Duration::ZERO, rand::random());
-                    terminal::note(&format!("{error}; again in {wait:.1?}"));
-                    sleep(wait);
-                }
-                opened => return Ok(opened?),
-            }
-        }
-    }
-
-    /// Prints messages until the line ends or is to be left.
-    fn receive(&mut self, line: &mut Line) -> Result<Ending, CliError> {
-        loop {
-            match line.receive()? {
-                LineEvent::Frame(frame) => {
-                    if let Some(wait) = self.handle_frame(&frame)? {
-                        return Ok(Ending::GoAway(wait));
-                    }
-                }
-                LineEvent::Payload(payload) => self.handle_payload(&payload)?,
-                LineEvent::Closed(code, reason) => return Ok(Ending::Closed(code, reason)),
-            }
-            if self.left == Some(0) {
-                return Ok(Ending::Satisfied);
-            }
-        }
-    }
-
-    /// Leaves the old line once the new one stands: nothing that is still on its way gets lost.
-    fn leave(&mut self, mut old: Line) -> Result<(), CliError> {
-        old.close()?;
+    /// Prints what comes until it has seen enough or the device is told not to come back.
+    async fn listen(&mut self, mut device: Device) -> Result<(), CliError> {
         while self.left != Some(0) {
-            match old.receive()? {
-                LineEvent::Frame(frame) => drop(self.handle_frame(&frame)?),
-                LineEvent::Payload(payload) => self.handle_payload(&payload)?,
-                LineEvent::Closed(..) => break,
+            match device.receive().await {
+                Ok(event) => self.handle(event)?,
+                Err(ClientError::Closed { code, reason, .. }) => {
+                    let reason = terminal::printable(&reason);
+                    return Err(CliError::ClosedForGood { code, reason });
+                }
+                Err(error) => return Err(error.into()),
             }
         }
+        device.close().await;
         Ok(())
     }
 
-    /// Prints a frame; for a go-away, the wait it asks for.
-    fn handle_frame(&mut self, frame: &Value) -> Result<Option<Duration>, CliError> {
+    fn handle(&mut self, event: DeviceEvent) -> Result<(), CliError> {
+        match event {
+            DeviceEvent::Connected(welcome) => self.handle_welcome(&welcome),
+            DeviceEvent::Message(message) => self.handle_message(&message.frame),
+            DeviceEvent::Payload(payload) => self.handle_payload(&payload),
+            DeviceEvent::Leaving(goaway, wait) => {
+                let reason = terminal::plain(&goaway["reason"]);
+                terminal::note(&format!("asked to go away: {reason}; back in {wait:.1?}"));
+                self.print_frame(&goaway)
+            }
+            DeviceEvent::Disconnected(cause, wait) => {
+                let cause = terminal::printable(&cause);
+                terminal::note(&format!("{cause}; again in {wait:.1?}"));
+                Ok(())
+            }
+            DeviceEvent::Frame(frame) => self.print_frame(&frame),
+        }
+    }
+
+    fn print_frame(&self, frame: &Value) -> Result<(), CliError> {
         if self.json {
             terminal::print_json(frame)?;
         }
-        match frame["type"].as_str().unwrap_or_default() {
-            "welcome" if !self.json => {
-                let device = terminal::plain(&frame["device_id"]);
-                terminal::note(&format!(
-                    "listening as {device} on {}",
-                    self.line_options.url
-                ));
+        Ok(())
+    }
+
+    fn handle_welcome(&self, welcome: &Value) -> Result<(), CliError> {
+        if !welcome.is_null() {
+            self.print_frame(welcome)?;
+            let device = terminal::plain(&welcome["device_id"]);
+            if !self.json {
+                terminal::note(&format!("listening as {device} on {}", self.url));
             }
-            "message" => {
-                if !self.json {
-                    let data = if frame["data_b64"].is_null() {
-                        &frame["data"]
-                    } else {
-                        &frame["data_b64"]
-                    };
-                    let from = &frame["from"]["device"];
-                    terminal::print(&match from.is_null() {
-                        true => data.to_string(),
-                        false => format!("{}: {data}", terminal::plain(from)),
-                    })?;
-                }
-                self.left = self.left.map(|left| left.saturating_sub(1));
-            }
-            "goaway" => {
-                let wait = frame["reconnect_after_ms"]
-                    .as_u64()
-                    .unwrap_or_default()
-                    .min(GOAWAY_WAIT_MS_MAX);
-                terminal::note(&format!(
-                    "asked to go away: {}",
-                    terminal::plain(&frame["reason"])
-                ));
-                return Ok(Some(Duration::from_millis(wait)));
-            }
-            _ => {}
         }
-        Ok(None)
+        Ok(())
+    }
+
+    fn handle_message(&mut self, frame: &Value) -> Result<(), CliError> {
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        if self.json {
+            return terminal::print_json(frame);
+        }
+        let data = if frame["data_b64"].is_null() {
+            &frame["data"]
+        } else {
+            &frame["data_b64"]
+        };
+        let from = &frame["from"]["device"];
+        terminal::print(&match from.is_null() {
+            true => data.to_string(),
+            false => format!("{}: {data}", terminal::plain(from)),
+        })
     }
 
     fn handle_payload(&mut self, payload: &[u8]) -> Result<(), CliError> {
+        self.left = self.left.map(|left| left.saturating_sub(1));
         let text = String::from_utf8_lossy(payload);
         if self.json {
-            terminal::print_json(&json!({ "payload": text }))?;
+            terminal::print_json(&json!({ "payload": text }))
         } else {
-            terminal::print(&terminal::printable(&text))?;
-        }
-        self.left = self.left.map(|left| left.saturating_sub(1));
-        Ok(())
-    }
-}
-
-/// The node does not want this device back; RFC codes for what trying again would not mend.
-fn is_final(code: u16) -> bool {
-    matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 4500..)
-}
-
-const GOAWAY_WAIT_MS_MAX: u64 = 60_000;
-
-#[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-    use std::thread;
-
-    use tungstenite::handshake::server::{Request, Response};
-    use tungstenite::{WebSocket, accept_hdr};
-
-    use super::*;
-
-    #[expect(
-        clippy::result_large_err,
-        reason = "the shape of the library's callback"
-    )]
-    fn accept(node: &TcpListener) -> WebSocket<TcpStream> {
-        let respond = |_: &Request, mut response: Response| {
-            let protocol = "tautline.v1.json".parse().unwrap();
-            response
-                .headers_mut()
-                .insert("sec-websocket-protocol", protocol);
-            Ok(response)
-        };
-        accept_hdr(node.accept().unwrap().0, respond).unwrap()
-    }
-
-    #[test]
-    fn on_a_go_away_the_new_line_comes_first_and_nothing_is_lost() {
-        let node = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}/ws", node.local_addr().unwrap());
-        let node = thread::spawn(move || {
-            let mut first = accept(&node);
-            let goaway = json!({"type": "goaway", "reason": "max_age", "reconnect_after_ms": 1});
-            first.send(goaway.to_string().into()).unwrap();
-            let mut second = accept(&node);
-            let message = json!({"type": "message", "data": "late"}).to_string();
-            first.send(message.clone().into()).unwrap();
-            assert!(first.read().unwrap().is_close());
-            first.flush().unwrap_or_default();
-            second.send(message.into()).unwrap();
-            second.read().unwrap().is_close()
-        });
-        let line_options = LineOptions {
-            url,
-            ..LineOptions::default()
-        };
-        let mut listener = Listener {
-            line_options,
-            left: Some(2),
-            json: false,
-        };
-        listener.listen().unwrap();
-        assert!(node.join().unwrap());
-    }
-
-    #[test]
-    fn codes_of_mistakes_and_above_4500_are_final() {
-        for (code, expected) in [
-            (1001, false),
-            (1006, false),
-            (1012, false),
-            (4002, false),
-            (1003, true),
-            (4502, true),
-        ] {
-            assert_eq!(is_final(code), expected, "{code}");
+            terminal::print(&terminal::printable(&text))
         }
     }
 }

@@ -175,6 +175,14 @@ struct ApiOptions {
         default_value = "http://127.0.0.1:7401"
     )]
     api: String,
+    #[command(flatten)]
+    key: KeyOptions,
+}
+
+/// What a back end shows, and what it believes.
+#[cfg(feature = "client")]
+#[derive(Debug, Args)]
+struct KeyOptions {
     /// The API key; seen by others in the list of processes, so prefer --key-file.
     #[arg(long, env = "TAUTLINE_KEY", hide_env_values = true)]
     key: Option<String>,
@@ -186,7 +194,7 @@ struct ApiOptions {
         conflicts_with = "key"
     )]
     key_file: Option<PathBuf>,
-    /// A file with the certificates of the authorities that vouch for the node; for https:// and instead of the
+    /// A file with the certificates of the authorities that vouch for the node; for https:// and wss://, instead of the
     /// system's.
     #[arg(long, value_name = "FILE", env = "TAUTLINE_CA_FILE")]
     ca_file: Option<PathBuf>,
@@ -195,17 +203,31 @@ struct ApiOptions {
 #[cfg(feature = "client")]
 impl ApiOptions {
     fn client(&self) -> Result<crate::client::api::ApiClient, CliError> {
+        let key = self.key.read()?;
+        let ca_file = self.key.ca_file.as_deref();
+        Ok(crate::client::api::ApiClient::new(&self.api, key, ca_file)?)
+    }
+}
+
+#[cfg(feature = "client")]
+impl KeyOptions {
+    fn read(&self) -> Result<Option<String>, CliError> {
         let from_file = |path: &PathBuf| {
             let secret = crate::config::secret::read("--key-file", path)?;
             Ok::<_, CliError>(String::from_utf8_lossy(&secret).into_owned())
         };
         let key = self.key_file.as_ref().map(from_file).transpose()?;
-        Ok(crate::client::api::ApiClient::new(
-            &self.api,
-            key.or_else(|| self.key.clone()),
-            self.ca_file.as_deref(),
-        )?)
+        Ok(key.or_else(|| self.key.clone()))
     }
+}
+
+/// What the library runs on, in a command.
+#[cfg(feature = "client")]
+fn runtime() -> Result<crate::client::runtime::Runtime, CliError> {
+    crate::client::runtime::Runtime::new().map_err(|source| CliError::Io {
+        place: "starting a runtime".into(),
+        source,
+    })
 }
 
 #[cfg(test)]

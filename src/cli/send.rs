@@ -5,10 +5,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
 use super::error::{CliError, check_id};
-use super::{ApiOptions, Options, terminal};
+use super::{KeyOptions, Options, runtime, terminal};
 use crate::client::api::ApiAnswer;
+use crate::client::error::ClientError;
+use crate::client::push::{Push, PushError, Receipt};
+use crate::client::pusher::{Pusher, PusherOptions};
+use crate::wire::api;
 
 #[derive(Debug, Args)]
 pub(super) struct Send {
@@ -19,11 +24,19 @@ pub(super) struct Send {
     /// How far the message must get.
     #[arg(long, default_value = "written")]
     wait: Level,
-    /// How long to wait for that; the node's default when left out.
-    #[arg(long, value_parser = humantime::parse_duration)]
-    timeout: Option<Duration>,
+    /// How long to wait for that.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
+    timeout: Duration,
+    /// Where the node takes streams.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TAUTLINE_STREAM",
+        default_value = "ws://127.0.0.1:7402/v1/stream"
+    )]
+    stream: String,
     #[command(flatten)]
-    api: ApiOptions,
+    key: KeyOptions,
 }
 
 /// How far a message got.
@@ -40,10 +53,25 @@ enum Level {
 impl Send {
     pub(super) fn run(self, options: &Options) -> Result<ExitCode, CliError> {
         check_id("device id", &self.device)?;
-        let client = self.api.client()?;
-        let answer = client.send(&self.device, &self.payload()?, &self.query())?;
-        report(&answer, options)?;
-        Ok(if answer.is_success() {
+        let mut pusher_options = PusherOptions::new(&self.stream);
+        if let Some(key) = self.key.read()? {
+            pusher_options = pusher_options.key(key);
+        }
+        if let Some(path) = &self.key.ca_file {
+            pusher_options = pusher_options.ca_file(path);
+        }
+        let push = Push::plain(&self.device, self.payload()?)
+            .wait(self.wait.into())
+            .timeout(self.timeout);
+        let sent = runtime()?.run(async {
+            // Who mistyped an address, or has no key, wants to know at once.
+            let pusher = Pusher::connect(pusher_options).await?;
+            let sent = pusher.send(push).await;
+            pusher.close().await;
+            Ok::<_, ClientError>(sent)
+        })?;
+        report_push(&sent, options)?;
+        Ok(if sent.is_ok() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -64,17 +92,44 @@ impl Send {
         })?;
         Ok(payload)
     }
+}
 
-    fn query(&self) -> String {
-        let level = match self.wait {
-            Level::Queued => "queued",
-            Level::Written => "written",
-            Level::Acked => "acked",
-        };
-        let timeout = self
-            .timeout
-            .map(|timeout| format!("&timeout_ms={}", timeout.as_millis()));
-        format!("wait={level}{}", timeout.unwrap_or_default())
+impl From<Level> for api::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Queued => Self::Queued,
+            Level::Written => Self::Written,
+            Level::Acked => Self::Acked,
+        }
+    }
+}
+
+/// Prints what became of a message.
+fn report_push(sent: &Result<Receipt, PushError>, options: &Options) -> Result<(), CliError> {
+    let shown = match sent {
+        Ok(receipt) => json!({
+            "message_id": receipt.message_id,
+            "result": receipt.level,
+            "level": receipt.level,
+            "latency_ms": receipt.latency_ms,
+        }),
+        Err(PushError::Refused(refusal)) => json!({"error": {
+            "code": refusal.code,
+            "message": refusal.message,
+            "retryable": refusal.retryable,
+            "message_id": refusal.message_id,
+            "level": refusal.level,
+        }}),
+        Err(error) => json!({"error": {"message": error.to_string()}}),
+    };
+    match sent {
+        _ if options.json => terminal::print_json(&shown),
+        Ok(_) => terminal::print_object(&shown),
+        Err(error) => {
+            let error = terminal::printable(&error.to_string());
+            terminal::note(&format!("error: {error}"));
+            Ok(())
+        }
     }
 }
 

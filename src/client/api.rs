@@ -90,23 +90,6 @@ impl ApiClient {
         })
     }
 
-    /// Sends `payload` to a device. `query` is the answer's level and deadline: `wait=acked&timeout_ms=500`, or empty.
-    ///
-    /// # Errors
-    /// When no answer came.
-    pub fn send(
-        &self,
-        device_id: &str,
-        payload: &[u8],
-        query: &str,
-    ) -> Result<ApiAnswer, ClientError> {
-        let url = self.url(&format!("/v1/devices/{device_id}/messages"), query);
-        let request = self
-            .with_key(self.agent.post(&url))
-            .content_type("application/octet-stream");
-        self.answer(request.send(payload))
-    }
-
     /// Whether and where a device is online.
     ///
     /// # Errors
@@ -240,13 +223,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_sent_with_its_key_and_the_answer_is_read_whatever_its_status() {
+    fn a_call_is_made_with_its_key_and_the_answer_is_read_whatever_its_status() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let node = thread::spawn(move || {
             let mut stream = listener.accept().unwrap().0;
             let mut request = String::new();
-            while !request.ends_with("{\"hi\":1}") {
+            while !request.ends_with("\r\n\r\n") {
                 let mut bytes = [0; 1_024];
                 let count = stream.read(&mut bytes).unwrap();
                 request.push_str(str::from_utf8(&bytes[..count]).unwrap());
@@ -261,12 +244,12 @@ mod tests {
             request.to_ascii_lowercase()
         });
         let client = ApiClient::new(&addr.to_string(), Some("k1".into()), None).unwrap();
-        let answer = client.send("tv-1", b"{\"hi\":1}", "wait=acked").unwrap();
+        let answer = client.connections("limit=3").unwrap();
         assert_eq!((answer.status, answer.is_success()), (404, false));
         assert_eq!(answer.error(), ("device_offline", "no line"));
         let request = node.join().unwrap();
         assert!(
-            request.starts_with("post /v1/devices/tv-1/messages?wait=acked http/1.1\r\n"),
+            request.starts_with("get /v1/connections?limit=3 http/1.1\r\n"),
             "{request}"
         );
         assert!(

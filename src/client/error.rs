@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::socket::is_final;
+
 /// A failure, with its place and, where there is one, the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -53,6 +55,16 @@ pub enum ClientError {
         /// What was wrong.
         cause: String,
     },
+    /// The node closed the connection.
+    #[error("{place}: closed with {code} {reason}")]
+    Closed {
+        /// Host and port.
+        place: String,
+        /// The close code; 1006 when the connection was cut.
+        code: u16,
+        /// Its words.
+        reason: String,
+    },
     /// The other side does not speak as it should.
     #[error("{place}: {cause}")]
     Protocol {
@@ -83,6 +95,7 @@ impl ClientError {
         match self {
             Self::NothingListens { .. } | Self::Network { .. } => true,
             Self::Refused { status, .. } => matches!(status, 429 | 500..),
+            Self::Closed { code, .. } => !is_final(*code),
             Self::BadUrl { .. }
             | Self::NoAuthority { .. }
             | Self::Tls { .. }

@@ -1,11 +1,17 @@
-//! The other ends: a back end that sends, and a device on its line. Blocking and small.
+//! The other ends: a back end that pushes, and a device on its line. Crate feature `client`.
 //!
-//! The command line uses it. It shares no codec with the server: HTTP is ureq's, WebSocket is tungstenite's.
+//! [`pusher`] and [`device`] are the library, on tokio, and mend their connections by themselves; [`api`] makes single
+//! calls over HTTP. The command line uses them. They share no codec with the server: HTTP is ureq's, WebSocket is
+//! tungstenite's.
 
 pub mod api;
 pub mod backoff;
+pub mod device;
 pub mod error;
 pub mod event;
-pub mod line;
+pub mod push;
+pub mod pusher;
+pub mod runtime;
+mod socket;
 mod stream;
 mod trust;

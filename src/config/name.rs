@@ -6,12 +6,13 @@ use super::Config;
 pub const PREFIX: &str = "TAUTLINE_";
 
 /// Variables that belong to the command line, not to the tree.
-pub const COMMAND_VARIABLES: [&str; 7] = [
+pub const COMMAND_VARIABLES: [&str; 8] = [
     "TAUTLINE_API",
     "TAUTLINE_CA_FILE",
     "TAUTLINE_CONFIG",
     "TAUTLINE_KEY",
     "TAUTLINE_KEY_FILE",
+    "TAUTLINE_STREAM",
     "TAUTLINE_TOKEN",
     "TAUTLINE_URL",
 ];

@@ -87,7 +87,7 @@ fn serve(
         runtime.handle().clone(),
     ));
     let engine = prepared.start(config, &control)?;
-    let Bound { devices, api } = engine.bound;
+    let Bound { devices, api, .. } = engine.bound;
     let neighbours = Neighbours { devices, api };
     let ops = runtime.block_on(crate::ops::listen(config, &control.node, neighbours))?;
     runtime.spawn(memory::watch(Arc::clone(&control.node)));

@@ -39,8 +39,8 @@ fn the_command_line_takes_addresses_in_brackets() {
     let Some(node) = start(&[]) else { return };
     let _device = Device::connect(&node, "tv-1");
     let sent = Command::new(env!("CARGO_BIN_EXE_tautline"))
-        .args(["send", "tv-1", "1", "--api"])
-        .arg(format!("http://{}", node.ready.api))
+        .args(["send", "tv-1", "1", "--stream"])
+        .arg(format!("ws://{}/v1/stream", node.ready.peer))
         .output()
         .unwrap();
     assert!(sent.status.success(), "{sent:?}");

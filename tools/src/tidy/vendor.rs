@@ -146,8 +146,13 @@ const OWNERS: &[Owner] = &[
     ),
     owner(
         "tokio_rustls",
-        &["ops"],
-        "the ops listener is tokio's; reactors drive TLS themselves",
+        &["ops", "client"],
+        "what is tokio's: the ops listener, and a client; reactors drive TLS themselves",
+    ),
+    owner(
+        "tokio_tungstenite",
+        &["client"],
+        "the client's WebSocket, on tokio",
     ),
     owner("toml", &["config"], "the configuration file"),
     owner("tower", &["api", "ops"], "middleware of the control plane"),

@@ -1,0 +1,275 @@
+//! A message on its way to a device, and what became of it.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::wire::api::Level;
+
+/// A message to one device.
+#[derive(Clone, Debug)]
+pub struct Push {
+    device_id: String,
+    data: Data,
+    wait: Level,
+    timeout: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    Json(Box<RawValue>),
+    Bytes(Vec<u8>),
+}
+
+impl Push {
+    /// A JSON value.
+    ///
+    /// # Errors
+    /// When the value does not serialise, as a map whose keys are no strings does not.
+    pub fn json(
+        device_id: impl Into<String>,
+        value: &impl Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self::new(device_id, Data::Json(to_raw_value(value)?)))
+    }
+
+    /// Text, which arrives as a JSON string.
+    pub fn text(device_id: impl Into<String>, text: &str) -> Self {
+        let Ok(text) = to_raw_value(text) else {
+            // A string always serialises.
+            return Self::bytes(device_id, text.as_bytes().to_vec());
+        };
+        Self::new(device_id, Data::Json(text))
+    }
+
+    /// Bytes, which arrive in base64, or as they are on a raw line.
+    pub fn bytes(device_id: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self::new(device_id, Data::Bytes(bytes.into()))
+    }
+
+    /// What somebody typed, taken as what it is: JSON, other text, or bytes.
+    pub fn plain(device_id: impl Into<String>, bytes: Vec<u8>) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => match serde_json::from_str::<&RawValue>(&text) {
+                Ok(json) => Self::new(device_id, Data::Json(json.to_owned())),
+                Err(_) => Self::text(device_id, &text),
+            },
+            Err(error) => Self::bytes(device_id, error.into_bytes()),
+        }
+    }
+
+    /// How far the message must have come: [`Level::Written`] unless this says otherwise.
+    #[must_use]
+    pub fn wait(mut self, level: Level) -> Self {
+        self.wait = level;
+        self
+    }
+
+    /// How long it may take to get there: the pusher's timeout unless this says otherwise.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    pub(super) fn own_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    fn new(device_id: impl Into<String>, data: Data) -> Self {
+        Self {
+            device_id: device_id.into(),
+            data,
+            wait: Level::default(),
+            timeout: None,
+        }
+    }
+
+    /// The record for a stream.
+    pub(super) fn encode(&self, id: u64, timeout: Duration) -> Result<String, serde_json::Error> {
+        let (data, data_b64) = match &self.data {
+            Data::Json(data) => (Some(&**data), None),
+            Data::Bytes(bytes) => (None, Some(STANDARD.encode(bytes))),
+        };
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        serde_json::to_string(&Record {
+            id,
+            to: To {
+                device: &self.device_id,
+            },
+            data,
+            data_b64,
+            wait: self.wait,
+            timeout_ms: timeout_ms.max(1),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    id: u64,
+    to: To<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_b64: Option<String>,
+    wait: Level,
+    timeout_ms: u64,
+}
+
+#[derive(Serialize)]
+struct To<'a> {
+    device: &'a str,
+}
+
+/// What became of a message that reached the level it was to reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The message's id, as the device sees it.
+    pub message_id: String,
+    /// The level reached.
+    pub level: Level,
+    /// From reading the record to reaching the level, as the node saw it, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// What became of a message that did not, as far as this side can tell.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// The node said so.
+    #[error("{}: {}", .0.code, .0.message)]
+    Refused(Refusal),
+    /// It was sent, and then the stream was cut or no answer came in time: the device may have it or not. A second
+    /// attempt could be a second message.
+    #[error("unknown: {0}; the device may have the message")]
+    Unknown(String),
+    /// It was not sent: no stream was open, or had room, before its time was up. Trying again is safe.
+    #[error("not sent in time: {0}")]
+    NotSent(String),
+    /// There is no stream any more, and there will be none.
+    #[error("the pusher has ended: {0}")]
+    Ended(String),
+    /// The message cannot be written as JSON.
+    #[error("the message is no JSON: {0}")]
+    Malformed(String),
+}
+
+/// A node's no.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Refusal {
+    /// A word from the error table of the sending API.
+    pub code: String,
+    /// The cause, for people.
+    pub message: String,
+    /// Whether the same message may succeed later.
+    pub retryable: bool,
+    /// The message's id, if the node had taken it up: with `ack_timeout` it may still arrive.
+    #[serde(default)]
+    pub message_id: Option<String>,
+    /// The level it had reached.
+    #[serde(default)]
+    pub level: Option<Level>,
+}
+
+/// A frame of a stream, as the node sends it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Frame {
+    pub(super) r#type: String,
+    #[serde(default)]
+    pub(super) id: Option<u64>,
+    #[serde(default)]
+    message_id: Option<String>,
+    #[serde(default)]
+    result: Option<Level>,
+    #[serde(default)]
+    level: Option<Level>,
+    #[serde(default)]
+    latency_ms: u64,
+    #[serde(default)]
+    error: Option<Refusal>,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+    #[serde(default)]
+    pub(super) reconnect_after_ms: Option<u64>,
+}
+
+impl Frame {
+    /// What a `reply` says.
+    pub(super) fn into_result(self) -> Result<Receipt, PushError> {
+        if let Some(refusal) = self.error {
+            return Err(PushError::Refused(Refusal {
+                message_id: self.message_id,
+                level: self.level,
+                ..refusal
+            }));
+        }
+        match (self.message_id, self.result) {
+            (Some(message_id), Some(level)) => Ok(Receipt {
+                message_id,
+                level,
+                latency_ms: self.latency_ms,
+            }),
+            _ => Err(PushError::Unknown("the node's reply makes no sense".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn encoded(push: &Push) -> Value {
+        let text = push.encode(7, Duration::from_millis(250)).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_written_as_what_it_is() {
+        let push = Push::plain("tv-1", b"{\"hi\":1}".to_vec()).wait(Level::Acked);
+        assert_eq!(
+            encoded(&push),
+            json!({"id":7,"to":{"device":"tv-1"},"data":{"hi":1},"wait":"acked","timeout_ms":250})
+        );
+        assert_eq!(encoded(&Push::plain("a", b"hi".to_vec()))["data"], "hi");
+        assert_eq!(
+            encoded(&Push::plain("a", vec![0xff, 0]))["data_b64"],
+            "/wA="
+        );
+        assert_eq!(encoded(&Push::text("a", "1"))["data"], "1");
+        assert_eq!(encoded(&Push::json("a", &[1]).unwrap())["data"], json!([1]));
+    }
+
+    #[test]
+    fn a_reply_is_a_receipt_or_a_refusal() {
+        let result = |text| serde_json::from_str::<Frame>(text).unwrap().into_result();
+        let receipt = result(
+            r#"{"type":"reply","id":1,"message_id":"m","result":"written","level":"written","latency_ms":3,"later":[]}"#,
+        );
+        let expected = Receipt {
+            message_id: "m".into(),
+            level: Level::Written,
+            latency_ms: 3,
+        };
+        assert_eq!(receipt, Ok(expected));
+        let refused = result(
+            r#"{"type":"reply","id":1,"message_id":"m","level":"written","latency_ms":3,"error":{"code":"ack_timeout","message":"late","retryable":true}}"#,
+        );
+        let Err(PushError::Refused(refusal)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(refusal.code, "ack_timeout");
+        assert_eq!(
+            (refusal.message_id, refusal.level),
+            (Some("m".into()), Some(Level::Written))
+        );
+        assert!(matches!(
+            result(r#"{"type":"reply"}"#),
+            Err(PushError::Unknown(_))
+        ));
+    }
+}
