@@ -243,7 +243,7 @@ pub struct ShardCells {
     pub received: Cell,
     /// Device frames answered with an `error`.
     pub frame_errors: Cell,
-    /// Messages from back ends that were taken up for delivery.
+    /// Messages that were taken up for delivery, one for each device they are for.
     pub submitted: Cell,
     /// How those ended.
     pub endings: [Cell; Ending::ALL.len()],

@@ -179,7 +179,7 @@ fn encode_families(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
         let count = sum(&|shard| &shard.endings[ending as usize]);
         (ending.word(), count)
     });
-    let help = "How messages from back ends ended";
+    let help = "How messages ended that were taken up";
     page.family(("messages_ended", None, help), "ending", &endings)
 }
 
@@ -335,7 +335,7 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
         (
             "messages_submitted",
             None,
-            "Messages from back ends taken up for delivery",
+            "Messages taken up for delivery, from back ends and devices, one for each device they are for",
         ),
         |c| &c.submitted,
     ),

@@ -34,24 +34,20 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn enter_accounts(&mut self, now: Now) {
         let mut newcomers = std::mem::take(&mut self.newcomers);
         for id in newcomers.drain(..) {
-            let device = self.arena.get(id).and_then(|conn| conn.device());
-            let Some(identity) = device.map(|device| device.identity.clone()) else {
-                continue;
-            };
-            self.enter_account(id, &identity, now);
+            self.enter_account(id, now);
         }
         self.newcomers = newcomers;
     }
 
     /// Enters a line into the account of its identity, if that has one.
-    pub(crate) fn enter_account(&mut self, id: ConnId, identity: &Identity, now: Now) {
-        let Some(account) = identity.account() else {
+    fn enter_account(&mut self, id: ConnId, now: Now) {
+        let device = self.arena.get(id).and_then(|conn| conn.device());
+        let Some(account) = device.and_then(|device| device.identity.account()) else {
             return;
         };
         let key = self.node.accounts.key(account);
         let watching = self.node.accounts.insert(key, self.place(id));
-        let generation = self.generation(id);
-        self.tell(&watching, identity, generation, Turn::Opened, now);
+        self.tell_of(id, &watching, Turn::Opened, now);
     }
 
     /// Whether a device that comes is one too many of its account. A newer line of a device that is here takes the older
@@ -102,28 +98,29 @@ impl<T: Transport> Shard<T> {
             let turn = Turn::Ended(CloseReason::PeerClosed);
             self.leave_account(id, old, generation, turn, now);
         }
-        self.enter_account(id, &new, now);
+        self.enter_account(id, now);
     }
 
     /// Tells watchers that a line was asked to go away.
     pub(crate) fn tell_leaving(&mut self, id: ConnId, now: Now) {
         let device = self.arena.get(id).and_then(|conn| conn.device());
-        let Some((identity, reason)) =
-            device.and_then(|device| Some((device.identity.clone(), device.leaving?)))
+        let Some((account, reason)) =
+            device.and_then(|device| Some((device.identity.account()?, device.leaving?)))
         else {
             return;
         };
-        let Some(account) = identity.account() else {
-            return;
-        };
         let watching = self.node.accounts.watching(self.node.accounts.key(account));
-        let generation = self.generation(id);
-        self.tell(&watching, &identity, generation, Turn::Leaving(reason), now);
+        self.tell_of(id, &watching, Turn::Leaving(reason), now);
     }
 
-    fn generation(&self, id: ConnId) -> u64 {
+    /// Tells of a line that is open, usually nobody.
+    fn tell_of(&mut self, id: ConnId, watching: &[(ShardId, u32)], turn: Turn, now: Now) {
         let device = self.arena.get(id).and_then(|conn| conn.device());
-        device.map_or(0, |device| device.generation)
+        let Some(device) = device.filter(|_| !watching.is_empty()) else {
+            return;
+        };
+        let (identity, generation) = (device.identity.clone(), device.generation);
+        self.tell(watching, &identity, generation, turn, now);
     }
 
     fn tell(

@@ -47,6 +47,9 @@ impl<T: Transport> Shard<T> {
         let Some(from) = self.device_sender(id) else {
             return self.answer(ticket, Outcome::Offline);
         };
+        if !self.take_sends(id, 1, now) {
+            return self.answer(ticket, Outcome::RateLimited);
+        }
         let to = match send.to {
             Target::Device(device_id) => Addressee::Device(device_id.into()),
             Target::User(account) if from.owns_or_names(Some(&account)) => {
@@ -55,10 +58,6 @@ impl<T: Transport> Shard<T> {
             // Nobody here has topics, and of an account that is not the sender's to reach nothing is told.
             Target::User(_) | Target::Topic => return self.answer(ticket, Outcome::Offline),
         };
-        let is_single = matches!(to, Addressee::Device(_));
-        if is_single && !self.take_sends(id, 1, now) {
-            return self.answer(ticket, Outcome::RateLimited);
-        }
         let errand = Errand {
             to,
             message_id,

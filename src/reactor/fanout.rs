@@ -15,6 +15,7 @@ use crate::base::time::Now;
 use crate::mailbox::command::{Delivery, Outcome, Recipient, Ticket};
 use crate::mailbox::sender::Sender;
 use crate::net::stream::Transport;
+use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::Shard;
 use crate::reactor::tally::Tally;
 use crate::wire::api::Level;
@@ -102,16 +103,21 @@ impl<T: Transport> Shard<T> {
         now: Now,
     ) -> Result<(), Outcome> {
         if let Some(line) = line {
-            let burst = self.settings.limits.sends_burst;
-            let cost = u32::try_from(places.len()).unwrap_or(u32::MAX);
-            if !self.take_sends(line, cost.clamp(1, burst), now) {
+            // One of them was taken when it was sent.
+            let most = self.settings.limits.sends_burst - 1;
+            let more = u32::try_from(places.len()).unwrap_or(u32::MAX);
+            if !self.take_sends(line, more.saturating_sub(1).min(most), now) {
                 return Err(Outcome::RateLimited);
             }
         }
         if places.is_empty() {
             return Err(Outcome::Offline);
         }
-        if places.len() > FANOUT_LINES_MAX || self.fanouts.running.len() >= FANOUTS_MAX {
+        let is_pressed = self.node.pressure.level() >= Pressure::RefuseMessages;
+        if is_pressed
+            || places.len() > FANOUT_LINES_MAX
+            || self.fanouts.running.len() >= FANOUTS_MAX
+        {
             self.cells().fanouts_refused.add(1);
             return Err(Outcome::Busy);
         }

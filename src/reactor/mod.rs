@@ -301,7 +301,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
             || !self.admission.is_empty()
             || !self.fanouts.is_idle()
             || !self.surveys.is_empty()
-            || self.has_pages()
+            || self.watches.has_more()
             || !self.dirty.is_empty()
             || !self.closing.is_empty()
     }

@@ -34,7 +34,8 @@ use crate::ws::frame::Opcode;
 pub(crate) struct Watches {
     views: HashMap<Box<str>, View>,
     /// Watchers that have not been shown all devices yet.
-    paging: Vec<(ConnId, Box<str>)>,
+    paging: VecDeque<(ConnId, Box<str>)>,
+    has_more: bool,
     /// Lines that have ended and are to be told of, oldest first.
     absences: VecDeque<Absence>,
 }
@@ -67,7 +68,10 @@ impl<T: Transport> Shard<T> {
             return encode_refusal(id, ErrorCode::Overloaded, cause, out);
         };
         self.cells().watches.add(1);
-        self.watches.paging.push((conn, account.as_str().into()));
+        self.watches.has_more = true;
+        self.watches
+            .paging
+            .push_back((conn, account.as_str().into()));
         if let Some(view) = self.watches.views.get_mut(account.as_str()) {
             return view.add(conn, id);
         }
@@ -105,7 +109,6 @@ impl<T: Transport> Shard<T> {
         if view.is_unwatched() {
             self.watches.views.remove(account);
         }
-        self.watches.paging.retain(|(other, _)| *other != conn);
         self.cells().watches.sub(1);
         let key = self.node.accounts.key(account);
         self.node.accounts.unwatch(key, self.id);
@@ -214,22 +217,18 @@ impl<T: Transport> Shard<T> {
 
     /// Shows watchers more of their account, a page each, as fast as they read.
     pub(crate) fn continue_watches(&mut self) {
-        if self.watches.paging.is_empty() {
-            return;
-        }
-        let paging = std::mem::take(&mut self.watches.paging);
-        let (mut waiting, mut budget) = (Vec::new(), PAGES_PER_ITERATION_MAX);
-        for (conn, account) in paging {
-            let is_done = budget > 0 && self.reads(conn) && {
-                budget -= 1;
-                self.show_page(conn, &account)
+        self.watches.has_more = false;
+        for _ in 0..self.watches.paging.len().min(PAGES_PER_ITERATION_MAX) {
+            let Some((conn, account)) = self.watches.paging.pop_front() else {
+                return;
             };
-            if !is_done {
-                waiting.push((conn, account));
+            if !self.reads(conn) {
+                self.watches.paging.push_back((conn, account));
+            } else if !self.show_page(conn, &account) {
+                self.watches.paging.push_back((conn, account));
+                self.watches.has_more = true;
             }
         }
-        waiting.append(&mut self.watches.paging);
-        self.watches.paging = waiting;
     }
 
     /// Whether a line takes what it is sent, as far as that is known.
@@ -256,17 +255,14 @@ impl<T: Transport> Shard<T> {
         self.send_bounded(conn, &frame);
         !more
     }
-
-    /// Whether a watcher could be shown more at once.
-    pub(crate) fn has_pages(&self) -> bool {
-        self.watches.paging.iter().any(|(conn, account)| {
-            let view = self.watches.views.get(account);
-            view.is_none_or(View::is_whole) && self.reads(*conn)
-        })
-    }
 }
 
 impl Watches {
+    /// Whether the next iteration has something to show; who does not read is looked at again when there is one.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// Whether nobody watches and nothing is remembered.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
@@ -276,7 +272,7 @@ impl Watches {
 
 /// A watcher with more than this to read gets no page yet.
 const PAGE_OUTBOX_BYTES_MAX: usize = 32 * 1024;
-/// Pages written per iteration.
-const PAGES_PER_ITERATION_MAX: usize = 16;
+/// Watchers looked at per iteration: a page of 200 devices takes some 10 µs.
+const PAGES_PER_ITERATION_MAX: usize = 32;
 /// Absences looked at per iteration; the rest follow in the next.
 const ABSENCES_PER_ITERATION_MAX: usize = 1_024;
