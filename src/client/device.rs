@@ -309,7 +309,7 @@ struct Keeper {
 enum Wake {
     Current(Received),
     Old(Received),
-    Opened(Opened),
+    Opened(Box<Opened>),
     Order(Option<Order>),
 }
 
@@ -323,7 +323,7 @@ impl Keeper {
                 // Orders first: whoever gives one must not wait for what it has yet to take.
                 biased;
                 order = self.orders.recv() => Wake::Order(order),
-                opened = opened(&mut self.next) => Wake::Opened(opened),
+                opened = opened(&mut self.next) => Wake::Opened(Box::new(opened)),
                 received = receive_on(&mut self.old) => Wake::Old(received),
                 received = receive_on(&mut self.current) => Wake::Current(received),
             };
@@ -341,7 +341,7 @@ impl Keeper {
                     let number = self.old.as_ref().map_or(0, |line| line.number);
                     self.handle(received, number).await
                 }
-                Wake::Opened(opened) => self.change(opened).await,
+                Wake::Opened(opened) => self.change(*opened).await,
                 Wake::Order(Some(order)) => {
                     self.obey(order).await;
                     true
@@ -355,11 +355,19 @@ impl Keeper {
     }
 
     /// Hands an event on; false when nobody takes it any more.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "the line that is being opened is not Sync, so a shared reference could not wait"
+    )]
     async fn tell(&mut self, event: DeviceEvent) -> bool {
         self.events.send(Ok(event)).await.is_ok()
     }
 
     /// The end, and why.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "the line that is being opened is not Sync, so a shared reference could not wait"
+    )]
     async fn end(&mut self, error: ClientError) -> bool {
         // Who has dropped the device needs no reason.
         self.events.send(Err(error)).await.ok();

@@ -288,7 +288,7 @@ impl Keeper {
                     End::Idle => break,
                     End::Moved(stream, left) => {
                         self.leaving.spawn(left.leave());
-                        next = Some(stream);
+                        next = Some(*stream);
                         continue;
                     }
                     End::Broken(cause) => cause,

@@ -176,14 +176,15 @@ pub(super) fn silence_max(welcome: &Value) -> Duration {
     })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a client has no loop that reads the clock for it"
-)]
+/// The clock of a client, which has no loop that reads it for it.
 pub(super) fn now() -> Instant {
     Instant::now()
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a WebSocket has a dozen errors, and three of them say something else"
+)]
 fn refusal(place: &str, error: Error) -> ClientError {
     match error {
         Error::Io(source) => ClientError::network(place, source),

@@ -41,7 +41,7 @@ pub(super) enum End {
     /// Nobody can send any more, and everything is answered.
     Idle,
     /// The node asked for it: the first is open in its place, the second has answers to wait for.
-    Moved(Stream, Stream),
+    Moved(Box<Stream>, Box<Stream>),
     /// It was cut.
     Broken(String),
     /// The node does not want this back end.
@@ -113,7 +113,7 @@ impl Stream {
                     successor = None;
                     // Without another stream this one is used to its end.
                     if let Ok(stream) = opened {
-                        return End::Moved(stream, self);
+                        return End::Moved(Box::new(stream), Box::new(self));
                     }
                 }
             }

@@ -357,67 +357,6 @@ impl Node {
     }
 }
 
-impl Tls {
-    /// The section of the sending API's listener; its keys are those of the devices'.
-    pub const API_SECTION: Section = Section {
-        name: "api_tls",
-        about: &[" TLS for back ends (https); keys as in [devices_tls]."],
-        keys: Self::SECTION.keys,
-    };
-
-    /// The section of the listener of back ends' streams.
-    pub const PEER_SECTION: Section = Section {
-        name: "peer_tls",
-        about: &[" TLS for back ends' streams (wss); keys as in [devices_tls]."],
-        keys: Self::SECTION.keys,
-    };
-
-    /// The section of the ops listener.
-    pub const OPS_SECTION: Section = Section {
-        name: "ops_tls",
-        about: &[
-            " TLS for metrics and probes (https); keys as in [devices_tls], without client_identity.",
-        ],
-        keys: Self::SECTION.keys,
-    };
-
-    /// Every certificate with its key, in the order of preference, and where in the section it stands.
-    pub fn all_pairs(&self) -> Vec<(String, CertificatePair)> {
-        let first = match (&self.certificate_file, &self.private_key_file) {
-            (Some(certificate_file), Some(private_key_file)) => {
-                let pair = CertificatePair {
-                    certificate_file: certificate_file.clone(),
-                    private_key_file: private_key_file.clone(),
-                };
-                Some((String::new(), pair))
-            }
-            _ => None,
-        };
-        let more = self.pairs.iter().enumerate();
-        let more = more.map(|(i, pair)| (format!("pairs[{i}]."), pair.clone()));
-        first.into_iter().chain(more).collect()
-    }
-
-    /// Every file that is named.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let pairs = self.all_pairs().into_iter();
-        let pairs = pairs.flat_map(|(_, pair)| [pair.certificate_file, pair.private_key_file]);
-        pairs.chain(self.client_ca_file.clone()).collect()
-    }
-
-    /// Whether the listener speaks TLS.
-    pub fn is_on(&self) -> bool {
-        self.certificate_file.is_some() || !self.pairs.is_empty()
-    }
-
-    /// Whether everybody who connects has proven to be known to an authority of ours.
-    pub fn demands_certificates(&self) -> bool {
-        self.is_on()
-            && self.client_ca_file.is_some()
-            && self.client_certificates == CertificateDemand::Required
-    }
-}
-
 /// A certificate chain and its private key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
