@@ -25,21 +25,24 @@ fn a_thousand_silent_connections_end_at_their_deadline() {
     let mut senders: Vec<_> = (0..SILENT / 5)
         .map(|_| Http::connect(node.ready.api))
         .collect();
+    let mut peers: Vec<_> = (0..SILENT / 5)
+        .map(|_| Http::connect(node.ready.peer))
+        .collect();
     let grown = node.memory().saturating_sub(before);
-    println!("{} bytes for each", grown / (SILENT as u64 * 6 / 5));
+    println!("{} bytes for each", grown / (SILENT as u64 * 7 / 5));
     assert!(grown < SILENT as u64 * (16 << 10), "grown by {grown} bytes");
-    for http in devices.iter_mut().chain(&mut senders) {
+    for http in devices.iter_mut().chain(&mut senders).chain(&mut peers) {
         assert!(http.rest().is_empty(), "a word to who said nothing");
     }
     let closed = |reason: &str| {
         let label = format!("reason={reason:?}");
         node.metric("tautline_connections_closed_total", &label)
     };
-    assert_eq!(closed("handshake_timeout"), SILENT as f64);
+    assert_eq!(closed("handshake_timeout"), (SILENT + peers.len()) as f64);
     assert_eq!(closed("idle"), senders.len() as f64);
     // The node is rid of them although they hold on.
     canary.survives();
-    drop((devices, senders));
+    drop((devices, senders, peers));
 }
 
 #[test]
@@ -172,7 +175,12 @@ fn what_a_proxy_would_say_is_not_believed() {
     let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\x03\xe8\x1c\xe8";
     let upgrade = request("/ws?device_id=tv-1", "");
     for header in [v1, v2] {
-        for addr in [node.ready.devices, node.ready.api, node.ready.ops] {
+        for addr in [
+            node.ready.devices,
+            node.ready.api,
+            node.ready.peer,
+            node.ready.ops,
+        ] {
             let mut http = Http::connect(addr);
             http.send([header, upgrade.as_bytes()].concat());
             assert_eq!(http.answer().expect("an answer").status, 400);

@@ -22,9 +22,10 @@ struct Target {
     takes_bodies: bool,
 }
 
-fn targets(node: &Node) -> [Target; 3] {
+fn targets(node: &Node) -> [Target; 4] {
     let start = |line: &str| format!("{line} HTTP/1.1\r\nHost: t\r\n");
     let upgrade = request("/ws?device_id=tv-2", "").replace("Host: test", "Host: t");
+    let stream = request("/v1/stream", "").replace("Host: test", "Host: t");
     let push = start("POST /v1/devices/tv-1/messages");
     [
         Target {
@@ -40,6 +41,13 @@ fn targets(node: &Node) -> [Target; 3] {
             hidden: format!("{push}Content-Length: 8\r\n\r\nsmuggled"),
             head: push,
             takes_bodies: true,
+        },
+        Target {
+            name: "peer",
+            addr: node.ready.peer,
+            head: stream.strip_suffix("\r\n").unwrap().to_owned(),
+            hidden: stream,
+            takes_bodies: false,
         },
         Target {
             name: "ops",
@@ -291,7 +299,7 @@ fn a_refused_upgrade_hides_no_request_of_another_port() {
     let node = Node::with_one_reactor(&[]);
     let mut canary = Canary::on(&node);
     let mut victim = Device::connect(&node, "tv-1");
-    let [devices, api, _] = targets(&node);
+    let [devices, api, ..] = targets(&node);
     let refused = devices.replaced("Version: 13", "Version: 8");
     let mut http = Http::connect(devices.addr);
     http.send(format!("{refused}{}", api.hidden));
