@@ -147,6 +147,31 @@ fn a_certificate_stands_for_an_api_key() {
     assert_eq!(ask(&other, list), "401");
 }
 
+#[test]
+fn a_certificate_opens_a_stream() {
+    let authority = Authority::new();
+    let toml = "[[api.keys]]\nname = \"billing\"\ncertificate = \"billing.internal\"\nroles = [\"send\"]\n\n\
+        [[api.keys]]\nname = \"board\"\ncertificate = \"board.internal\"\nroles = [\"read\"]\n";
+    let setup = Setup::new(&[]).config(toml);
+    let identity = ["client_identity=dns"];
+    let node = mutual(&authority, setup, "peer_tls", &identity).start();
+    let mut device = Device::connect(&node, "tv-1");
+    let stream_of = |name: &str| {
+        let far = Arc::new(authority.far_as("", &[dns(name)]));
+        let stream = shake_hands(node.ready.peer, &far).unwrap();
+        Device::over(stream, "/v1/stream", &[])
+    };
+    let mut stream = stream_of("billing.internal").unwrap();
+    stream.await_welcome();
+    let record = serde_json::json!({"id": 1, "to": {"device": "tv-1"}, "data": 1});
+    stream.say(&record);
+    assert_eq!(device.next()["from"]["service"], "billing");
+    assert_eq!(stream.next()["result"], "written");
+    let refused = |name| stream_of(name).map(|_| ()).unwrap_err();
+    assert_eq!(refused("board.internal"), Some(403));
+    assert_eq!(refused("other.internal"), Some(401));
+}
+
 /// The certificate that a node shows.
 fn shown(node: &Node, far: &Arc<ClientConfig>) -> Vec<u8> {
     let stream = shake_hands(node.ready.devices, far).unwrap();

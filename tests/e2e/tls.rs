@@ -383,8 +383,11 @@ fn the_command_line_speaks_tls_and_believes_only_whom_it_is_told_to() {
     let authority = Authority::new();
     let setup = authority.setup(&[]);
     let root = setup.file("root.pem", authority.pem());
-    let api = Authority::settings(&setup, "api_tls");
-    let node = setup.set(&api[0]).set(&api[1]).start();
+    let sections = ["api_tls", "peer_tls"].map(|name| Authority::settings(&setup, name));
+    let settings = sections.iter().flatten();
+    let node = settings
+        .fold(setup, |setup, setting| setup.set(setting))
+        .start();
     let mut listen = Command::new(env!("CARGO_BIN_EXE_tautline"));
     listen
         .args(["listen", "tv-1", "--once", "--url"])
@@ -397,12 +400,20 @@ fn the_command_line_speaks_tls_and_believes_only_whom_it_is_told_to() {
     );
     let heard = listen.arg("--ca-file").arg(&root).spawn().unwrap();
     node.await_metric("tautline_lines", "", 1.0);
-    let sent = Command::new(env!("CARGO_BIN_EXE_tautline"))
-        .args(["send", "tv-1", "\"hi\"", "--ca-file"])
-        .arg(&root)
-        .args(["--api", &format!("https://{}", node.ready.api)])
-        .output()
-        .unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tautline"));
+        command.args(args).arg("--ca-file").arg(&root);
+        command.output().unwrap()
+    };
+    let asked = run(&[
+        "devices",
+        "tv-1",
+        "--api",
+        &format!("https://{}", node.ready.api),
+    ]);
+    assert!(asked.status.success(), "{asked:?}");
+    let stream = format!("wss://{}/v1/stream", node.ready.peer);
+    let sent = run(&["send", "tv-1", "\"hi\"", "--stream", &stream]);
     assert!(sent.status.success(), "{sent:?}");
     let heard = heard.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&heard.stdout), "\"hi\"\n");
