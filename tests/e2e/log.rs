@@ -144,7 +144,10 @@ fn a_storm_of_closes_does_not_flood_the_log() {
     node.exit_status();
     let log = node.log();
     let written = log.matches("line closed").count();
-    // The canary's own is one more.
-    let expected = f64::from(LINES + 1) - dropped;
-    assert_eq!(written as f64, expected, "{dropped} dropped");
+    // The canary's own is one more, unless it was dropped after that was read.
+    let others = f64::from(LINES) - dropped;
+    assert!(
+        [others, others + 1.0].contains(&(written as f64)),
+        "{written} written, {dropped} dropped"
+    );
 }
