@@ -202,7 +202,7 @@ section! {
         event_heartbeat: Duration = secs(15),
         /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback. One with
         /// `certificate = "billing.internal"` instead of key_file is whoever shows a client certificate of that name
-        /// (client_identity of [api_tls], and of [peer_tls] for streams).
+        /// (client_identity of api_tls, and of peer_tls for streams).
         ///   [[api.keys]]
         ///   name = "billing"
         ///   key_file = "billing.key"

@@ -1,7 +1,7 @@
 //! `GET /v1/connections/events`: lines coming and going, as server-sent events.
 //!
 //! The [`hub`] hands what the shards tell to every subscriber in this process; one that reads over HTTP has a bounded
-//! [`queue`]. The answer's body is polled by the reactor that holds the reader's connection, like every other body.
+//! `queue`. The answer's body is polled by the reactor that holds the reader's connection, like every other body.
 #![expect(unused_qualifications, reason = "in what utoipa makes of `params`")]
 
 use std::sync::Arc;
