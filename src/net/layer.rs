@@ -40,10 +40,6 @@ pub struct News {
     pub secured: Option<Secured>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the small ones are soon over, and the large one is spared another allocation"
-)]
 #[derive(Debug)]
 enum Tls {
     None,

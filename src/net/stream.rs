@@ -55,6 +55,9 @@ pub trait Transport {
     /// When the kernel refuses the change.
     fn watch_writes(&mut self, poller: &Self::Poller, token: Token, on: bool) -> io::Result<()>;
 
+    /// Whether it is watched for writability.
+    fn watches_writes(&self) -> bool;
+
     /// Reads what is there.
     fn fill(&mut self, buf: &mut [u8]) -> Io;
 
@@ -100,14 +103,21 @@ pub trait Transport {
 #[derive(Debug)]
 pub struct Stream {
     socket: TcpStream,
+    /// Kept here, where it takes no room of its own.
+    watches_writes: bool,
     layer: Option<Box<Layer>>,
 }
+
+/// Without its layers a line pays for no more than two words.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Stream>() == 16);
 
 impl Stream {
     /// A socket just accepted: from a load balancer that announces for whom, or not; with TLS, or without.
     pub fn new(socket: TcpStream, is_proxied: bool, tls: Option<Arc<TlsPolicy>>) -> Self {
         Self {
             socket,
+            watches_writes: false,
             layer: Layer::new(is_proxied, tls),
         }
     }
@@ -131,7 +141,12 @@ impl Transport for Stream {
         } else {
             Interest::READABLE
         };
+        self.watches_writes = on;
         poller.reregister(&mut self.socket, token, interest)
+    }
+
+    fn watches_writes(&self) -> bool {
+        self.watches_writes
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Io {

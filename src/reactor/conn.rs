@@ -60,8 +60,6 @@ pub(crate) struct Flags {
     pub(crate) is_dirty: bool,
     /// In the unread list: its socket may hold more than one visit's budget.
     pub(crate) is_unread: bool,
-    /// Watched for writability, because a send has blocked.
-    pub(crate) watches_writes: bool,
     /// The poll has seen the far end finish.
     pub(crate) is_read_closed: bool,
     /// To be buried at the end of the iteration, for this reason.

@@ -360,7 +360,7 @@ impl<T: Transport> Shard<T> {
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
-        let is_settled = !conn.stream.owes() && !conn.flags.watches_writes;
+        let is_settled = !conn.stream.owes() && !conn.stream.watches_writes();
         if is_settled || conn.outbox.as_ref().is_some_and(|outbox| outbox.len() > 0) {
             return;
         }
@@ -374,7 +374,8 @@ impl<T: Transport> Shard<T> {
     /// A back end that has read its answers again gets more of them.
     fn resume_api(&self, id: ConnId) {
         let conn = self.arena.get(id);
-        if conn.is_some_and(|conn| conn.flags.watches_writes && matches!(conn.phase, Phase::Api(_)))
+        if conn
+            .is_some_and(|conn| conn.stream.watches_writes() && matches!(conn.phase, Phase::Api(_)))
         {
             self.api.ready.borrow_mut().push(id);
         }
@@ -384,15 +385,13 @@ impl<T: Transport> Shard<T> {
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
-        if conn.flags.watches_writes != on {
-            conn.flags.watches_writes = on;
-            if conn
+        if conn.stream.watches_writes() != on
+            && conn
                 .stream
                 .watch_writes(&self.poller, token(id), on)
                 .is_err()
-            {
-                self.close(id, CloseReason::NetworkError);
-            }
+        {
+            self.close(id, CloseReason::NetworkError);
         }
     }
 

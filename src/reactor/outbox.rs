@@ -212,6 +212,10 @@ mod tests {
             Ok(())
         }
 
+        fn watches_writes(&self) -> bool {
+            false
+        }
+
         fn fill(&mut self, _: &mut [u8]) -> Io {
             Io::Blocked
         }

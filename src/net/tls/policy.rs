@@ -166,6 +166,8 @@ impl TlsPolicy {
             (certificates.not_after_s(), certificates.signature_cost_us());
         let mut server = builder.with_cert_resolver(Arc::new(certificates));
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // After the handshake the records are ours (`compact`).
+        server.enable_secret_extraction = true;
         server.session_storage = Arc::new(NoServerSessionStorage {});
         if tls.client_ca_file.is_none() {
             server.ticketer = Arc::clone(tickets);

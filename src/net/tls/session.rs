@@ -1,20 +1,22 @@
 //! One TLS connection, without its socket: records in, plaintext out, and the other way round.
 //!
-//! It owns bytes only while a record is incomplete or the socket has not taken one; an idle line holds the keys and
-//! rustls' state, and no buffer.
+//! It owns bytes only while a record is incomplete or the socket has not taken one. rustls shakes hands; of what it holds
+//! then, an idle line of TLS 1.3 keeps the keys and their schedule (`compact`), one of TLS 1.2 everything.
 
 use std::sync::Arc;
 
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
-use rustls::{Error, HandshakeKind};
+use rustls::{Error, HandshakeKind, ProtocolVersion};
 
 use crate::metrics::TlsFailure;
+use crate::net::tls::compact::Compact;
 use crate::net::tls::policy::TlsPolicy;
+use crate::net::tls::record::PLAINTEXT_BYTES_MAX;
 
 /// The state of one connection.
 pub struct Session {
-    tls: UnbufferedServerConnection,
+    state: State,
     policy: Arc<TlsPolicy>,
     /// Bytes of a record, or of a message of the handshake, that is not whole.
     incoming: Vec<u8>,
@@ -25,7 +27,19 @@ pub struct Session {
     stage: Stage,
     /// Its cost has been reported.
     is_charged: bool,
+    /// The end of its handshake has been reported.
+    is_secured: bool,
     has_said_goodbye: bool,
+}
+
+/// Who speaks TLS.
+enum State {
+    /// rustls, while hands are shaken, and to the end with TLS 1.2.
+    Whole(Box<UnbufferedServerConnection>),
+    /// We, with what rustls has left us.
+    Compact(Box<Compact>),
+    /// Nobody: it has failed.
+    Gone,
 }
 
 /// How far a connection has come.
@@ -75,13 +89,14 @@ impl Session {
     pub fn new(policy: Arc<TlsPolicy>) -> Result<Self, TlsFailure> {
         let tls = UnbufferedServerConnection::new(Arc::clone(policy.server()));
         Ok(Self {
-            tls: tls.map_err(|_| TlsFailure::Incompatible)?,
+            state: State::Whole(Box::new(tls.map_err(|_| TlsFailure::Incompatible)?)),
             policy,
             incoming: Vec::new(),
             outgoing: Vec::new(),
             sealed: 0,
             stage: Stage::Opening,
             is_charged: false,
+            is_secured: false,
             has_said_goodbye: false,
         })
     }
@@ -123,25 +138,41 @@ impl Session {
     pub fn receive(&mut self, buf: &mut [u8], end: usize) -> Received {
         let mut received = Received::default();
         let mut start = Self::HEADROOM;
-        while !self.has_failed() {
+        while let State::Whole(tls) = &mut self.state {
             let (front, records) = buf.split_at_mut(start);
-            let records = &mut records[..end - start];
             let free = &mut front[received.plaintext..];
-            let (discard, step) = self.step(records, free);
+            let (discard, step) = step(tls, &mut records[..end - start], free, &mut self.outgoing);
             start += discard;
             match step {
                 Step::Read(count) => received.plaintext += count,
                 Step::Again => {}
+                Step::Over => self.stage = Stage::Over,
+                Step::Failed(failure) => {
+                    self.fail(failure);
+                    break;
+                }
                 Step::Done => break,
             }
         }
         self.report(&mut received);
+        if let State::Compact(compact) = &mut self.state
+            && self.stage == Stage::Open
+        {
+            let room = &mut buf[received.plaintext..];
+            let shift = received.plaintext;
+            let opened = compact.open(room, start - shift, end - shift, &mut self.outgoing);
+            received.plaintext += opened.plaintext;
+            start += opened.consumed;
+            if opened.is_over {
+                self.stage = Stage::Over;
+            }
+            if let Some(failure) = opened.failure {
+                self.fail(failure);
+            }
+        }
         if !self.is_over() && end - start > RECORD_BYTES_MAX {
             // A message of the handshake beyond all measure.
             self.fail(TlsFailure::Misbehaved);
-        }
-        if self.has_failed() {
-            self.collect_alert();
         }
         // Exactly as much as needed: many connections may hold a piece of something.
         self.incoming = if self.has_failed() || self.is_over() {
@@ -152,84 +183,59 @@ impl Session {
         received
     }
 
-    /// One state of rustls': how many bytes of the records are done with, and whether there is another.
-    fn step(&mut self, records: &mut [u8], free: &mut [u8]) -> (usize, Step) {
-        let status = self.tls.process_tls_records(records);
-        let discard = status.discard;
-        let step = match status.state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                let mut count = 0;
-                while let Some(Ok(record)) = traffic.next_record() {
-                    let end = count + record.payload.len();
-                    // There is room: a record is longer than what it says.
-                    if let Some(place) = free.get_mut(count..end) {
-                        place.copy_from_slice(record.payload);
-                        count = end;
-                    }
-                }
-                Step::Read(count)
-            }
-            Ok(ConnectionState::EncodeTlsData(data)) => {
-                encode(data, &mut self.outgoing);
-                Step::Again
-            }
-            Ok(ConnectionState::TransmitTlsData(data)) => {
-                // It is in `outgoing`, from where it goes once and in order.
-                data.done();
-                Step::Again
-            }
-            Ok(ConnectionState::PeerClosed) => {
-                self.stage = Stage::Over;
-                Step::Again
-            }
-            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Step::Done,
-            Ok(ConnectionState::Closed) => {
-                self.stage = Stage::Over;
-                Step::Done
-            }
-            // Early data is never offered, and rustls has no further state.
-            Ok(_) => {
-                self.fail(TlsFailure::Misbehaved);
-                Step::Done
-            }
-            Err(error) => {
-                self.fail(cause(&error));
-                Step::Done
-            }
-        };
-        (discard, step)
-    }
-
     /// Notes what the records have brought about.
     fn report(&mut self, received: &mut Received) {
-        let kind = self.tls.handshake_kind();
+        let State::Whole(tls) = &self.state else {
+            return;
+        };
+        let kind = tls.handshake_kind();
         let is_resumed = kind == Some(HandshakeKind::Resumed);
         // Known as soon as our part of the work is done, also when the far end never finishes its own.
         if kind.is_some() && !self.is_charged {
             self.is_charged = true;
             received.cost_us = self.policy.cost_us(is_resumed);
         }
-        if self.stage == Stage::Opening && !self.tls.is_handshaking() {
-            self.stage = Stage::Open;
-            let certificate = self.tls.peer_certificates().and_then(|chain| chain.first());
+        if !self.is_secured && !tls.is_handshaking() && !self.has_failed() {
+            self.is_secured = true;
+            let certificate = tls.peer_certificates().and_then(|chain| chain.first());
             received.secured = Some(Secured {
                 is_resumed,
                 bearer: certificate.and_then(|der| self.policy.bearer(der)),
             });
+            // The goodbye may have come along.
+            let is_over = self.is_over();
+            let is_ours = tls.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            if !is_over {
+                self.stage = Stage::Open;
+            }
+            if is_ours && !is_over {
+                self.take_over();
+            }
         }
     }
 
-    fn fail(&mut self, failure: TlsFailure) {
-        self.stage = Stage::Failing(failure);
+    /// Takes over from rustls what an open connection needs.
+    fn take_over(&mut self) {
+        if let State::Whole(tls) = std::mem::replace(&mut self.state, State::Gone) {
+            match Compact::take_over(*tls) {
+                Some(compact) => self.state = State::Compact(Box::new(compact)),
+                // No suite that we offer, and no state that we are in, comes to this.
+                None => self.fail(TlsFailure::Misbehaved),
+            }
+        }
     }
 
-    /// What rustls still has to say to the far end: the alert. What has come is not looked at again.
-    fn collect_alert(&mut self) {
-        while self.tls.wants_write()
-            && let Ok(ConnectionState::EncodeTlsData(data)) =
-                self.tls.process_tls_records(&mut []).state
-        {
-            encode(data, &mut self.outgoing);
+    /// Ends it, with the alert that rustls has for the far end.
+    fn fail(&mut self, failure: TlsFailure) {
+        self.stage = Stage::Failing(failure);
+        if let State::Whole(mut tls) = std::mem::replace(&mut self.state, State::Gone) {
+            // What has come is not looked at again.
+            while tls.wants_write()
+                && let Ok(ConnectionState::EncodeTlsData(data)) =
+                    tls.process_tls_records(&mut []).state
+            {
+                encode(data, &mut self.outgoing);
+            }
         }
     }
 
@@ -237,13 +243,14 @@ impl Session {
     pub fn seal(&mut self, plaintext: &[u8]) -> usize {
         debug_assert!(self.outgoing.is_empty(), "a record waits already");
         let plaintext = &plaintext[..plaintext.len().min(PLAINTEXT_BYTES_MAX)];
-        self.sealed = 0;
-        let is_sealed = self.write(plaintext.len(), |traffic, out| {
-            traffic.encrypt(plaintext, out)
-        });
-        if is_sealed {
-            self.sealed = plaintext.len();
-        }
+        let is_sealed = match &mut self.state {
+            State::Compact(compact) => compact.seal(plaintext, &mut self.outgoing),
+            State::Whole(_) => self.write(plaintext.len(), |traffic, out| {
+                traffic.encrypt(plaintext, out)
+            }),
+            State::Gone => false,
+        };
+        self.sealed = if is_sealed { plaintext.len() } else { 0 };
         self.sealed
     }
 
@@ -252,7 +259,11 @@ impl Session {
         let is_due = matches!(self.stage, Stage::Open | Stage::Over) && !self.has_said_goodbye;
         if is_due {
             self.has_said_goodbye = true;
-            self.write(0, |traffic, out| traffic.queue_close_notify(out));
+            if let State::Compact(compact) = &mut self.state {
+                compact.say_goodbye(&mut self.outgoing);
+            } else {
+                self.write(0, |traffic, out| traffic.queue_close_notify(out));
+            }
         }
     }
 
@@ -261,16 +272,19 @@ impl Session {
         &mut self,
         length: usize,
         mut act: impl FnMut(
-            &mut WriteTraffic<'_, rustls::server::ServerConnectionData>,
+            &mut WriteTraffic<'_, ServerConnectionData>,
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> bool {
+        let State::Whole(tls) = &mut self.state else {
+            return false;
+        };
         if !matches!(self.stage, Stage::Open | Stage::Over) {
             return false;
         }
         loop {
             // With what is held of a record, which rustls has looked at before.
-            let status = self.tls.process_tls_records(&mut self.incoming);
+            let status = tls.process_tls_records(&mut self.incoming);
             let discard = status.discard;
             let is_written = match status.state {
                 Ok(ConnectionState::EncodeTlsData(data)) => {
@@ -326,8 +340,54 @@ enum Step {
     Read(usize),
     /// Go on.
     Again,
+    /// Go on; the far end has said that no more comes.
+    Over,
     /// More records are needed.
     Done,
+    /// It is at its end.
+    Failed(TlsFailure),
+}
+
+/// One state of rustls': how many bytes of the records are done with, and what to do.
+fn step(
+    tls: &mut UnbufferedServerConnection,
+    records: &mut [u8],
+    free: &mut [u8],
+    outgoing: &mut Vec<u8>,
+) -> (usize, Step) {
+    let status = tls.process_tls_records(records);
+    let discard = status.discard;
+    let step = match status.state {
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            let mut count = 0;
+            while let Some(Ok(record)) = traffic.next_record() {
+                let end = count + record.payload.len();
+                // There is room: a record is longer than what it says.
+                if let Some(place) = free.get_mut(count..end) {
+                    place.copy_from_slice(record.payload);
+                    count = end;
+                }
+            }
+            Step::Read(count)
+        }
+        Ok(ConnectionState::EncodeTlsData(data)) => {
+            encode(data, outgoing);
+            Step::Again
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            // It is in `outgoing`, from where it goes once and in order.
+            data.done();
+            Step::Again
+        }
+        Ok(ConnectionState::PeerClosed) => Step::Over,
+        Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Step::Done,
+        // Both sides have said goodbye.
+        Ok(ConnectionState::Closed) => Step::Done,
+        // Early data is never offered, and rustls has no further state.
+        Ok(_) => Step::Failed(TlsFailure::Misbehaved),
+        Err(error) => Step::Failed(cause(&error)),
+    };
+    (discard, step)
 }
 
 fn encode<D>(mut data: EncodeTlsData<'_, D>, outgoing: &mut Vec<u8>) {
@@ -381,8 +441,6 @@ fn cause(error: &Error) -> TlsFailure {
     }
 }
 
-/// Plaintext of one record (RFC 8446, 5.1).
-const PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 /// A whole record with its header, of TLS 1.2, which is the longer.
 const RECORD_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 2_048 + 5;
 /// Header, type, tag and explicit nonce of a record, whatever the suite.

@@ -100,6 +100,10 @@ impl Transport for NodeEnd {
         Ok(())
     }
 
+    fn watches_writes(&self) -> bool {
+        self.0.borrow().wants_writes
+    }
+
     fn fill(&mut self, buf: &mut [u8]) -> Io {
         let mut wire = self.0.borrow_mut();
         if wire.is_cut {

@@ -19,6 +19,11 @@ const OWNERS: &[Owner] = &[
         "the settings cell of the node, and its TLS: replaced by a reload, loaded by the rest",
     ),
     owner(
+        "aws_lc_rs",
+        &["net::tls", "client"],
+        "the records of TLS, and rustls' provider of that name; jsonwebtoken brings its own cryptography",
+    ),
+    owner(
         "axum",
         &["api", "ops"],
         "the control plane's router; hot calls are answered in the reactor",
