@@ -159,15 +159,21 @@ impl TlsFailure {
     }
 }
 
-/// How an accepted message ended: exactly one of these is counted for each.
+/// How a message that was taken up ended: exactly one of these is counted for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The kernel took the last byte of its frame.
+    /// The kernel took the last byte of its frame, and no `ack` was asked for or none came.
     Written,
+    /// The device acknowledged it.
+    Acked,
     /// The line ended before its frame was written.
     Lost,
     /// The device was not there.
     Offline,
+    /// Its time was over before any byte of its frame was taken.
+    Expired,
+    /// A newer message with its collapse key took its place.
+    Superseded,
     /// The outbox had no room for it.
     SlowConsumer,
     /// The line it was bound to is gone, or cannot do what was asked.
@@ -180,10 +186,13 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending, in metric order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Written,
+        Self::Acked,
         Self::Lost,
         Self::Offline,
+        Self::Expired,
+        Self::Superseded,
         Self::SlowConsumer,
         Self::Refused,
         Self::RateLimited,
@@ -194,8 +203,11 @@ impl Ending {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Written => "written",
+            Self::Acked => "acked",
             Self::Lost => "lost",
             Self::Offline => "offline",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
             Self::SlowConsumer => "slow_consumer",
             Self::Refused => "refused",
             Self::RateLimited => "rate_limited",
@@ -263,8 +275,8 @@ pub struct ShardCells {
     pub replies_undeliverable: Cell,
     /// Messages in outboxes whose frame is not written yet.
     pub undelivered: Cell,
-    /// Messages acknowledged by the device.
-    pub acked: Cell,
+    /// Messages that were written and await the device's `ack`.
+    pub unacked: Cell,
     /// Waits that reached their deadline first.
     pub timeouts: Cell,
     /// WebSocket pings sent.
@@ -289,6 +301,10 @@ pub struct ShardCells {
     pub events: Cell,
     /// Connection events dropped because the control plane was too far behind.
     pub events_missed: Cell,
+    /// Requests answered again because of their idempotency key.
+    pub replays: Cell,
+    /// Idempotency keys forgotten before their time, because there were too many.
+    pub keys_forgotten: Cell,
     /// Close lines not logged because of the rate limit.
     pub log_lines_dropped: Cell,
     /// From taking a message up to writing its frame.

@@ -1,11 +1,13 @@
 //! `/v1/devices`: the hot calls, as the OpenAPI document and the `Allow` header know them. The reactors answer them
-//! (`reactor/api/service.rs`) and hand over only what has another method.
+//! (`reactor/api/service`) and hand over only what has another method.
 #![expect(unused_qualifications, reason = "in what utoipa makes of `params`")]
 
 use utoipa::IntoParams;
 
 use crate::api::failure::Failure;
-use crate::wire::api::{DeviceInfo, Envelope, Level, SendResult};
+use crate::wire::api::{DeviceInfo, Level, SendResult};
+use crate::wire::batch::{Batch, BatchResult};
+use crate::wire::envelope::Envelope;
 use crate::wire::error::ErrorCode;
 
 /// The options of a message whose body is the payload itself.
@@ -23,6 +25,40 @@ pub(crate) struct SendOptions {
     timeout_ms: Option<u64>,
 }
 
+/// The options of a message that come as headers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(
+    dead_code,
+    reason = "read by protocol/header.rs; this is its documentation"
+)]
+pub(crate) struct SendHeaders {
+    /// For how many seconds after acceptance the message may still be written.
+    #[param(rename = "TTL")]
+    ttl: Option<u64>,
+    /// The collapse key: while it waits, a newer message of the same sender with this key takes its place.
+    #[param(rename = "Topic")]
+    topic: Option<String>,
+    /// `very-low`, `low`, `normal` or `high`; checked, without effect yet.
+    #[param(rename = "Urgency")]
+    urgency: Option<String>,
+    /// W3C Trace Context; checked, without effect yet.
+    traceparent: Option<String>,
+}
+
+/// What keeps a message from being sent twice.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(
+    dead_code,
+    reason = "read by protocol/header.rs; this is its documentation"
+)]
+struct KeyHeader {
+    /// 1 to 255 visible ASCII characters: the same request with the same key is carried out once.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+}
+
 /// Sends a message to one device and answers when it has reached the level asked for. A body of type
 /// `application/json` is the envelope; any other body is the payload itself.
 #[utoipa::path(
@@ -30,7 +66,7 @@ pub(crate) struct SendOptions {
     path = "/v1/devices/{device_id}/messages",
     operation_id = "send_message",
     tag = "devices",
-    params(("device_id" = String, Path, description = "The device."), SendOptions),
+    params(("device_id" = String, Path, description = "The device."), SendOptions, SendHeaders, KeyHeader),
     request_body(content(
         (Envelope<'_> = "application/json"),
         (Vec<u8> = "application/octet-stream"),
@@ -38,10 +74,25 @@ pub(crate) struct SendOptions {
     )),
     responses(
         (status = 200, description = "The level asked for was reached.", body = SendResult),
-        (status = 202, description = "The message is in the outbox of the line (`wait=queued`).", body = SendResult),
+        (status = 202, description = "The message is in the outbox of the line (`wait=queued`), or was dropped there as its sender allowed (`expired`, `superseded`).", body = SendResult),
     )
 )]
 pub(crate) async fn send() -> Failure {
+    strayed()
+}
+
+/// Sends many messages, each to its own target. One that is wrong fails alone; the query says what holds for messages
+/// that say nothing else.
+#[utoipa::path(
+    post,
+    path = "/v1/messages:batch",
+    operation_id = "send_batch",
+    tag = "messages",
+    params(SendOptions),
+    request_body(content = Batch<'_>, content_type = "application/json"),
+    responses((status = 200, description = "A status and a result or an error for each message, in order.", body = BatchResult))
+)]
+pub(crate) async fn send_batch() -> Failure {
     strayed()
 }
 

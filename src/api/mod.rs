@@ -114,6 +114,7 @@ fn router(control: &Arc<ControlPlane>) -> Router {
         .route("/v1/connections/{connection_id}", delete(connection::kick))
         .route("/v1/devices/{device_id}", get(device::inspect))
         .route("/v1/devices/{device_id}/messages", post(device::send))
+        .route("/v1/messages:batch", post(device::send_batch))
         .route("/v1/nodes/{node_id}/drain", drain)
         .route("/v1/users/{user_id}/devices", get(user::devices))
         .route("/v1/users/{user_id}/messages", post(user::send))

@@ -19,6 +19,7 @@ use crate::mailbox::command::{Listing, Mailbox};
 use crate::mailbox::queue;
 use crate::metrics::node_cells;
 use crate::net::tls::policy::TlsCell;
+use crate::reactor::idempotency::Window;
 use crate::route::account::Accounts;
 use crate::route::event::Feed;
 use crate::route::presence::Presence;
@@ -45,6 +46,7 @@ impl Bench {
             settings: ArcSwap::from_pointee(Settings::load(config).unwrap()),
             tls: TlsCell::load(config).unwrap(),
             cells: node_cells(2),
+            window: Window::default(),
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),

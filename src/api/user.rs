@@ -14,14 +14,15 @@ use utoipa::IntoParams;
 use crate::api::ControlPlane;
 use crate::api::caller::Reader;
 use crate::api::connection::{bad_request, busy, patiently};
-use crate::api::device::{SendOptions, strayed};
+use crate::api::device::{SendHeaders, SendOptions, strayed};
 use crate::api::failure::Failure;
 use crate::base::id::is_valid_id;
 use crate::mailbox::account::{Asker, Member, Survey};
 use crate::mailbox::command::Command;
 use crate::reactor::account::slices;
-use crate::wire::api::{AccountDevice, AccountPage, DeviceState, Envelope, FanoutResult};
+use crate::wire::api::{AccountDevice, AccountPage, DeviceState, FanoutResult};
 use crate::wire::cursor::Cursor;
+use crate::wire::envelope::Envelope;
 use crate::wire::error::ErrorCode;
 
 /// Which devices to list.
@@ -95,7 +96,7 @@ pub(crate) async fn devices(
     path = "/v1/users/{user_id}/messages",
     operation_id = "send_user_message",
     tag = "users",
-    params(("user_id" = String, Path, description = "The account."), SendOptions),
+    params(("user_id" = String, Path, description = "The account."), SendOptions, SendHeaders),
     request_body(content(
         (Envelope<'_> = "application/json"),
         (Vec<u8> = "application/octet-stream"),
@@ -103,7 +104,7 @@ pub(crate) async fn devices(
     )),
     responses(
         (status = 200, description = "At least one device reached the level asked for.", body = FanoutResult),
-        (status = 202, description = "The message is in the outbox of at least one line (`wait=queued`).", body = FanoutResult),
+        (status = 202, description = "The message is in the outbox of at least one line (`wait=queued`), or was dropped at all of them as its sender allowed (`expired`, `superseded`).", body = FanoutResult),
     )
 )]
 pub(crate) async fn send() -> Failure {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::{CliError, check_id};
 use super::{KeyOptions, Options, runtime, terminal};
@@ -35,6 +35,15 @@ pub(super) struct Send {
         default_value = "ws://127.0.0.1:7402/v1/stream"
     )]
     stream: String,
+    /// Drop the message if its line does not take it within this.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// While it waits for its line, a newer message with the same key takes its place.
+    #[arg(long)]
+    collapse_key: Option<String>,
+    /// Send it once, however often the same command is run with the same key.
+    #[arg(long)]
+    idempotency_key: Option<String>,
     #[command(flatten)]
     key: KeyOptions,
 }
@@ -62,7 +71,10 @@ impl Send {
         }
         let push = Push::plain(&self.device, self.payload()?)
             .wait(self.wait.into())
-            .timeout(self.timeout);
+            .timeout(self.timeout)
+            .ttl(self.ttl)
+            .collapse_key(self.collapse_key)
+            .idempotency_key(self.idempotency_key);
         let sent = runtime()?.run(async {
             // Who mistyped an address, or has no key, wants to know at once.
             let pusher = Pusher::connect(pusher_options).await?;
@@ -112,7 +124,9 @@ fn report_push(sent: &Result<Receipt, PushError>, options: &Options) -> Result<(
             "result": receipt.level,
             "level": receipt.level,
             "latency_ms": receipt.latency_ms,
+            "data": receipt.data.as_deref().map(read_json),
         }),
+        Err(PushError::Dropped(dropped)) => json!(dropped),
         Err(PushError::Refused(refusal)) => json!({"error": {
             "code": refusal.code,
             "message": refusal.message,
@@ -131,6 +145,11 @@ fn report_push(sent: &Result<Receipt, PushError>, options: &Options) -> Result<(
             Ok(())
         }
     }
+}
+
+/// JSON that a device said; a number beyond what this program can hold is shown as it was said.
+fn read_json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
 /// Prints an answer, or why there is no better one.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::wire::api::Level;
+use crate::wire::api::{Level, SendOutcome};
 
 /// A message to one device.
 #[derive(Clone, Debug)]
@@ -16,6 +16,9 @@ pub struct Push {
     data: Data,
     wait: Level,
     timeout: Option<Duration>,
+    ttl: Option<Duration>,
+    collapse_key: Option<String>,
+    idempotency_key: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +78,27 @@ impl Push {
         self
     }
 
+    /// How long after the node has accepted it the message may still be written; beyond that it is dropped.
+    #[must_use]
+    pub fn ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.ttl = ttl.into();
+        self
+    }
+
+    /// While it waits for its line, a newer message of this back end with the same key takes its place.
+    #[must_use]
+    pub fn collapse_key(mut self, key: impl Into<Option<String>>) -> Self {
+        self.collapse_key = key.into();
+        self
+    }
+
+    /// The same message with the same key is sent once, however often it is pushed.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<Option<String>>) -> Self {
+        self.idempotency_key = key.into();
+        self
+    }
+
     pub(super) fn own_timeout(&self) -> Option<Duration> {
         self.timeout
     }
@@ -85,6 +109,9 @@ impl Push {
             data,
             wait: Level::default(),
             timeout: None,
+            ttl: None,
+            collapse_key: None,
+            idempotency_key: None,
         }
     }
 
@@ -94,7 +121,7 @@ impl Push {
             Data::Json(data) => (Some(&**data), None),
             Data::Bytes(bytes) => (None, Some(STANDARD.encode(bytes))),
         };
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         serde_json::to_string(&Record {
             id,
             to: To {
@@ -103,7 +130,10 @@ impl Push {
             data,
             data_b64,
             wait: self.wait,
-            timeout_ms: timeout_ms.max(1),
+            timeout_ms: millis(timeout).max(1),
+            ttl_ms: self.ttl.map(millis),
+            collapse_key: self.collapse_key.as_deref(),
+            idempotency_key: self.idempotency_key.as_deref(),
         })
     }
 }
@@ -118,6 +148,12 @@ struct Record<'a> {
     data_b64: Option<String>,
     wait: Level,
     timeout_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collapse_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +170,18 @@ pub struct Receipt {
     pub level: Level,
     /// From reading the record to reaching the level, as the node saw it, in milliseconds.
     pub latency_ms: u64,
+    /// What the device said with its `ack`, in JSON, if it said something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+/// A message that was dropped while it waited for its line, as its terms allow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The message's id.
+    pub message_id: String,
+    /// Why: its time was over, or a newer message took its place.
+    pub result: SendOutcome,
 }
 
 /// What became of a message that did not, as far as this side can tell.
@@ -142,6 +190,9 @@ pub enum PushError {
     /// The node said so.
     #[error("{}: {}", .0.code, .0.message)]
     Refused(Refusal),
+    /// The device has nothing of it, and was not to have it any more.
+    #[error("{}", .0.result.word())]
+    Dropped(Dropped),
     /// It was sent, and then the stream was cut or no answer came in time: the device may have it or not. A second
     /// attempt could be a second message.
     #[error("unknown: {0}; the device may have the message")]
@@ -183,11 +234,13 @@ pub(super) struct Frame {
     #[serde(default)]
     message_id: Option<String>,
     #[serde(default)]
-    result: Option<Level>,
+    result: Option<SendOutcome>,
     #[serde(default)]
     level: Option<Level>,
     #[serde(default)]
     latency_ms: u64,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
     #[serde(default)]
     error: Option<Refusal>,
     #[serde(default)]
@@ -206,13 +259,21 @@ impl Frame {
                 ..refusal
             }));
         }
-        match (self.message_id, self.result) {
-            (Some(message_id), Some(level)) => Ok(Receipt {
+        let (Some(message_id), Some(result)) = (self.message_id, self.result) else {
+            let cause = "the node's reply makes no sense";
+            return Err(PushError::Unknown(cause.into()));
+        };
+        match (result, self.level) {
+            (SendOutcome::Expired | SendOutcome::Superseded, _) => {
+                Err(PushError::Dropped(Dropped { message_id, result }))
+            }
+            (_, Some(level)) => Ok(Receipt {
                 message_id,
                 level,
                 latency_ms: self.latency_ms,
+                data: self.data.map(|data| data.get().to_owned()),
             }),
-            _ => Err(PushError::Unknown("the node's reply makes no sense".into())),
+            (_, None) => Err(PushError::Unknown("the node's reply makes no sense".into())),
         }
     }
 }
@@ -235,6 +296,19 @@ mod tests {
             encoded(&push),
             json!({"id":7,"to":{"device":"tv-1"},"data":{"hi":1},"wait":"acked","timeout_ms":250})
         );
+        let terms = Push::text("tv-1", "hi").ttl(Duration::from_secs(2));
+        let terms = terms
+            .collapse_key("k".to_owned())
+            .idempotency_key("i".to_owned());
+        let terms = encoded(&terms);
+        assert_eq!(
+            (
+                &terms["ttl_ms"],
+                &terms["collapse_key"],
+                &terms["idempotency_key"]
+            ),
+            (&json!(2_000), &json!("k"), &json!("i"))
+        );
         assert_eq!(encoded(&Push::plain("a", b"hi".to_vec()))["data"], "hi");
         assert_eq!(
             encoded(&Push::plain("a", vec![0xff, 0]))["data_b64"],
@@ -254,8 +328,21 @@ mod tests {
             message_id: "m".into(),
             level: Level::Written,
             latency_ms: 3,
+            data: None,
         };
         assert_eq!(receipt, Ok(expected));
+        let acked = result(
+            r#"{"type":"reply","id":1,"message_id":"m","result":"acked","level":"acked","latency_ms":3,"data":{"n": 1e400}}"#,
+        );
+        assert_eq!(acked.unwrap().data.as_deref(), Some(r#"{"n": 1e400}"#));
+        let expired = result(
+            r#"{"type":"reply","id":1,"message_id":"m","result":"expired","level":"queued","latency_ms":3}"#,
+        );
+        let dropped = Dropped {
+            message_id: "m".into(),
+            result: SendOutcome::Expired,
+        };
+        assert_eq!(expired, Err(PushError::Dropped(dropped)));
         let refused = result(
             r#"{"type":"reply","id":1,"message_id":"m","level":"written","latency_ms":3,"error":{"code":"ack_timeout","message":"late","retryable":true}}"#,
         );

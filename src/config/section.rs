@@ -200,6 +200,13 @@ section! {
         /// A comment to a reader of events that has heard nothing for this long, so that neither side waits for the dead.
         #[serde(with = "humantime_serde")]
         event_heartbeat: Duration = secs(15),
+        /// Messages in one batch.
+        batch_messages_max: u32 = 1_000,
+        /// How long a repeated Idempotency-Key gets the answer of the first request.
+        #[serde(with = "humantime_serde")]
+        idempotency_window: Duration = secs(300),
+        /// Idempotency keys known at once, at least 16; beyond it the oldest are forgotten.
+        idempotency_keys_max: u32 = 100_000,
         /// Keys of back ends, sent as `Authorization: Bearer`. None are needed with auth.mode = "dev" on loopback. One with
         /// `certificate = "billing.internal"` instead of key_file is whoever shows a client certificate of that name
         /// (client_identity of api_tls, and of peer_tls for streams).
@@ -255,6 +262,8 @@ section! {
         head_bytes_max: Size = Size::kib(8),
         /// Longest message from a device, and longest payload to one.
         message_bytes_max: Size = Size::kib(64),
+        /// Longest data that a device may send back with an ack.
+        ack_data_bytes_max: Size = Size::kib(4),
         /// Frames of one message.
         fragments_max: u32 = 64,
         /// From the first to the last byte of a message.

@@ -126,6 +126,8 @@ impl Config {
             ("api.event_readers_max", api.event_readers_max == 0),
             ("api.event_buffer_max", api.event_buffer_max == 0),
             ("api.event_heartbeat", api.event_heartbeat.is_zero()),
+            ("api.batch_messages_max", api.batch_messages_max == 0),
+            ("api.idempotency_window", api.idempotency_window.is_zero()),
             ("heartbeat.ping_after", self.heartbeat.ping_after.is_zero()),
             (
                 "heartbeat.pong_timeout",
@@ -141,6 +143,10 @@ impl Config {
             (
                 "limits.message_bytes_max",
                 is_empty(limits.message_bytes_max),
+            ),
+            (
+                "limits.ack_data_bytes_max",
+                is_empty(limits.ack_data_bytes_max),
             ),
             ("limits.fragments_max", limits.fragments_max == 0),
             ("limits.message_timeout", limits.message_timeout.is_zero()),
@@ -221,6 +227,12 @@ impl Config {
                 "api.timeout_default",
                 "above api.timeout_max",
                 "choose a smaller value",
+            ),
+            (
+                self.api.idempotency_keys_max < IDEMPOTENCY_KEYS_LEAST,
+                "api.idempotency_keys_max",
+                "below 16",
+                "choose a greater value",
             ),
             (
                 self.longest() > LONGEST,
@@ -314,6 +326,7 @@ impl Config {
             api.timeout_max,
             api.event_heartbeat,
             api.stream_idle_timeout,
+            api.idempotency_window,
             self.heartbeat.ping_after,
             limits.handshake_timeout,
             limits.message_timeout,
@@ -346,6 +359,8 @@ fn is_empty(size: Size) -> bool {
 }
 
 const STREAM_WINDOW_MOST: u32 = 65_536;
+/// One key for each part of the window that has a lock of its own (`reactor::idempotency`).
+const IDEMPOTENCY_KEYS_LEAST: u32 = 16;
 const HEAD_BYTES_MOST: Size = Size::kib(64);
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
 
@@ -404,6 +419,8 @@ mod tests {
             ("limits.connections_max = 0", "limits.connections_max"),
             ("api.timeout_max = \"1s\"", "api.timeout_default"),
             ("limits.head_bytes_max = \"1MiB\"", "limits.head_bytes_max"),
+            ("api.idempotency_keys_max = 15", "api.idempotency_keys_max"),
+            ("api.batch_messages_max = 0", "api.batch_messages_max"),
             ("lifetime.age_max = \"10years\"", "durations"),
             ("listen.api = \"127.0.0.1:7400\"", "listen.api"),
             ("listen.peer = \"127.0.0.1:7401\"", "listen.peer"),

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, Location, MessageId, ShardId};
 use crate::base::place::{Candidates, Place};
+use crate::base::wheel::Wheel;
 use crate::mailbox::account::{Change, Member, Survey, Surveyed};
 use crate::mailbox::queue;
 use crate::mailbox::sender::Sender;
@@ -92,8 +93,14 @@ impl Ticket {
 /// How far something came, or why it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The message reached a level on a line.
+    /// The message was queued or written on a line.
     Reached(Level, Location),
+    /// The device acknowledged it, and had this to say, in JSON.
+    Acked(Location, Option<Box<str>>),
+    /// Its time was over before the socket took any of it.
+    Expired(Location),
+    /// A newer message with its collapse key took its place.
+    Superseded(Location),
     /// The device's line, in answer to an inspection.
     Found(Box<DeviceInfo>),
     /// The device that a message to an account's line is for: more is to come.
@@ -104,7 +111,7 @@ pub enum Outcome {
     Offline,
     /// The line the message was bound to is gone.
     Gone,
-    /// The message was written, and the line ended before the device acknowledged it.
+    /// The message was written and will not be acknowledged: the line ended first, or too many others wait for that.
     Unacked,
     /// The line's outbox is full, and the line is being closed for it.
     SlowConsumer,
@@ -141,6 +148,8 @@ pub struct Delivery {
     pub ticket: Ticket,
     /// When it was taken up, in monotonic microseconds.
     pub submitted_us: u64,
+    /// What its sender allows while it waits; boxed because most allow nothing.
+    pub terms: Option<Box<Terms>>,
 }
 
 /// Who a message is for.
@@ -151,6 +160,41 @@ pub enum Recipient {
     /// Whichever device of the account has the line at the place given.
     Member(Arc<str>),
 }
+
+/// What may happen to a message that has to wait.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// When its time is over, in monotonic milliseconds.
+    pub expires_ms: Option<u64>,
+    /// Its sender and its collapse key in one: a newer message with the same takes its place.
+    pub collapse_key: Option<Box<str>>,
+}
+
+impl Terms {
+    /// The terms of a message that was accepted at this monotonic microsecond. A key is its sender's own, so that nobody can have
+    /// another's messages dropped.
+    pub fn new(
+        ttl_ms: Option<u64>,
+        collapse_key: Option<&str>,
+        sender: &Sender,
+        accepted_us: u64,
+    ) -> Option<Box<Self>> {
+        // The wheel cannot tell a shorter time from none, in which even an idle line would not be reached.
+        let accepted_ms = accepted_us.div_ceil(1_000);
+        let expires_ms = ttl_ms.map(|ttl| accepted_ms.saturating_add(ttl.max(TTL_MS_MIN)));
+        // A key has no line break, so the last one ends the sender.
+        let collapse_key = collapse_key.map(|key| format!("{}\n{key}", sender.name()).into());
+        (expires_ms.is_some() || collapse_key.is_some()).then(|| {
+            Box::new(Self {
+                expires_ms,
+                collapse_key,
+            })
+        })
+    }
+}
+
+/// The shortest time a message is given.
+const TTL_MS_MIN: u64 = Wheel::<()>::RESOLUTION_MS;
 
 /// A question about a device.
 #[derive(Debug)]

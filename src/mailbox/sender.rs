@@ -23,6 +23,14 @@ pub struct DeviceSender {
 }
 
 impl Sender {
+    /// What tells it from every other sender.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Service(name) => format!("service {name}"),
+            Self::Device(device) => format!("device {}", device.device_id),
+        }
+    }
+
     /// Whether the sender may reach a device of an account, decided where that device is.
     pub fn may_reach(&self, device_id: &str, account: Option<&str>) -> bool {
         match self {

@@ -215,6 +215,14 @@ impl Layer {
         send(session, socket)
     }
 
+    /// How many of the bytes that were to be flushed are in a record that the socket has not taken whole.
+    pub(super) fn pledged(&self) -> usize {
+        match &self.tls {
+            Tls::Session(session) => session.sealed(),
+            Tls::None | Tls::Awaited(_) => 0,
+        }
+    }
+
     /// Whether records wait that the socket has not taken.
     pub(super) fn owes(&self) -> bool {
         matches!(&self.tls, Tls::Session(session) if !session.outgoing().is_empty())

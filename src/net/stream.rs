@@ -79,6 +79,11 @@ pub trait Transport {
     /// Writes as much as the socket takes. `bytes` must not be empty; what was not reported as moved must come again.
     fn flush(&mut self, bytes: &[u8]) -> Io;
 
+    /// How many of the bytes that must come again are on their way already, so that nothing else may come in their place.
+    fn pledged(&self) -> usize {
+        0
+    }
+
     /// Whether the stream holds bytes of its own that the socket has not taken.
     fn owes(&self) -> bool {
         false
@@ -175,6 +180,10 @@ impl Transport for Stream {
             None => outcome(retry(|| self.socket.write(bytes))),
             Some(layer) => layer.flush(&mut self.socket, bytes),
         }
+    }
+
+    fn pledged(&self) -> usize {
+        self.layer.as_ref().map_or(0, |layer| layer.pledged())
     }
 
     fn owes(&self) -> bool {

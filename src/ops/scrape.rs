@@ -138,8 +138,8 @@ fn encode_gauges(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
     for (about, cell) in GAUGES {
         page.gauge(*about, level(total(cells, cell)))?;
     }
-    let help = "Messages taken up that neither ended nor wait in an outbox: not 0 for long only if one was lost";
-    page.gauge(("ledger_imbalance", None, help), imbalance(cells))
+    let help = "Messages taken up that neither ended nor wait: not 0 for long only if one was lost";
+    page.gauge(("messages_imbalance", None, help), imbalance(cells))
 }
 
 fn encode_counters(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
@@ -183,7 +183,8 @@ fn encode_families(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
     page.family(("messages_ended", None, help), "ending", &endings)
 }
 
-/// What was taken up, less what ended and what waits in outboxes: the messages between two shards, and none other.
+/// What was taken up, less what ended, what waits in outboxes and what awaits an `ack`: the messages between two
+/// shards, and none other.
 /// The cells are read one after the other while they change, so under load it may pass through small values of either
 /// sign; it comes back to 0.
 fn imbalance(cells: &NodeCells) -> i64 {
@@ -192,8 +193,12 @@ fn imbalance(cells: &NodeCells) -> i64 {
         .into_iter()
         .fold(0, u64::wrapping_add);
     let submitted = total(cells, |shard| &shard.submitted);
-    let undelivered = total(cells, |shard| &shard.undelivered);
-    level(submitted.wrapping_sub(ended).wrapping_sub(undelivered))
+    let waiting = [
+        total(cells, |shard| &shard.undelivered),
+        total(cells, |shard| &shard.unacked),
+    ];
+    let accounted = waiting.into_iter().fold(ended, u64::wrapping_add);
+    level(submitted.wrapping_sub(accounted))
 }
 
 /// A number that goes up and down: cells wrap, and read as signed they are right.
@@ -297,6 +302,14 @@ const GAUGES: &[(About, Read<Cell>)] = &[
     (("watches", None, "Devices that watch their account"), |c| {
         &c.watches
     }),
+    (
+        (
+            "unacknowledged",
+            None,
+            "Messages that were written and await the device's ack",
+        ),
+        |c| &c.unacked,
+    ),
 ];
 
 const COUNTERS: &[(About, Read<Cell>)] = &[
@@ -338,14 +351,6 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
             "Messages taken up for delivery, from back ends and devices, one for each device they are for",
         ),
         |c| &c.submitted,
-    ),
-    (
-        (
-            "messages_acked",
-            None,
-            "Messages that the device acknowledged",
-        ),
-        |c| &c.acked,
     ),
     (
         ("sends", None, "Messages that devices asked to be sent"),
@@ -453,6 +458,22 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
             "Events of lines dropped because the control plane was too far behind",
         ),
         |c| &c.events_missed,
+    ),
+    (
+        (
+            "idempotency_replays",
+            None,
+            "Requests answered again because of their Idempotency-Key",
+        ),
+        |c| &c.replays,
+    ),
+    (
+        (
+            "idempotency_keys_forgotten",
+            None,
+            "Idempotency keys forgotten before their time, because there were too many",
+        ),
+        |c| &c.keys_forgotten,
     ),
     (
         (

@@ -45,7 +45,7 @@ async fn a_scrape_adds_up_what_the_shards_counted() {
         "tautline_lines{shard=\"1\"} 3",
         "tautline_messages_submitted_total 5",
         "tautline_messages_ended_total{ending=\"written\"} 3",
-        "tautline_ledger_imbalance 1",
+        "tautline_messages_imbalance 1",
         "tautline_received_bytes_total 30",
         "tautline_delivery_seconds_sum 0.001",
         "tautline_delivery_seconds_count 2",

@@ -61,8 +61,8 @@ pub enum Verdict<'a> {
     Close(CloseReason),
     /// Check the token and prolong the line.
     Refresh(Cow<'a, str>),
-    /// A message was acknowledged.
-    Acked(MessageId),
+    /// A message was acknowledged, with this JSON for its sender.
+    Acked(MessageId, Option<&'a str>),
     /// Send a message to other devices.
     Send(SendFrame<'a>),
     /// Answer with a page of the account's devices.
@@ -188,7 +188,7 @@ fn handle_frame<'a>(
             return Verdict::Keep;
         }
         Ok(DeviceFrame::Refresh { token }) => return Verdict::Refresh(token.into()),
-        Ok(DeviceFrame::Ack { message_id }) => return Verdict::Acked(message_id),
+        Ok(DeviceFrame::Ack { message_id, data }) => return Verdict::Acked(message_id, data),
         Ok(DeviceFrame::Send(send)) => return Verdict::Send(send),
         Ok(DeviceFrame::List(list)) => return Verdict::List(list),
         Ok(DeviceFrame::Watch { id }) => return Verdict::Watch(id),
@@ -232,6 +232,7 @@ pub fn encode_refusal(id: &str, code: ErrorCode, cause: &str, out: &mut Vec<u8>)
         level: None,
         latency_ms: 0,
         devices: None,
+        data: None,
     };
     let mut text = Vec::new();
     encode_failure(&reply, code, cause, &mut text);
@@ -260,7 +261,7 @@ mod tests {
             Verdict::Corrected => Verdict::Corrected,
             Verdict::Close(reason) => Verdict::Close(reason),
             Verdict::Refresh(token) => Verdict::Refresh(token.into_owned().into()),
-            Verdict::Acked(id) => Verdict::Acked(id),
+            Verdict::Acked(id, _) => Verdict::Acked(id, None),
             Verdict::Send(_) | Verdict::List(_) | Verdict::Watch(_) | Verdict::Unwatch(_) => {
                 unreachable!("no test here asks for anything")
             }

@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod device;
+mod header;
 pub mod heartbeat;
 pub mod intake;
 pub mod push;

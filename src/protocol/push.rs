@@ -7,7 +7,10 @@ use http::{HeaderMap, Method, header};
 use percent_encoding::percent_decode_str;
 
 use crate::base::id::is_valid_id;
-use crate::wire::api::{Level, SendRequest};
+use crate::protocol::header::{apply_headers, refuse_headers};
+use crate::wire::api::Level;
+use crate::wire::batch::Batch;
+use crate::wire::envelope::{INVALID_DEVICE_ID, SendDefaults, SendRequest};
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::Payload;
 
@@ -18,6 +21,8 @@ pub enum Call<'a> {
     Send(Cow<'a, str>),
     /// `POST /v1/users/{user_id}/messages`.
     SendToUser(Cow<'a, str>),
+    /// `POST /v1/messages:batch`.
+    Batch,
     /// `GET` or `HEAD /v1/devices/{device_id}`.
     Inspect(Cow<'a, str>),
     /// Anything else: for the control plane.
@@ -33,6 +38,9 @@ impl<'a> Call<'a> {
     /// # Errors
     /// `invalid_id` when the path names a device or an account that none can be called.
     pub fn of(method: &Method, path: &'a str) -> Result<Self, Refused> {
+        if path == "/v1/messages:batch" && *method == Method::POST {
+            return Ok(Self::Batch);
+        }
         if let Some(rest) = path.strip_prefix("/v1/users/") {
             return match (rest.strip_suffix("/messages"), method) {
                 (Some(user), &Method::POST) => user_id(user).map(Self::SendToUser),
@@ -63,10 +71,7 @@ pub fn send_request(
     query: Option<&str>,
     body: &Bytes,
 ) -> Result<SendRequest, Refused> {
-    if headers.contains_key(header::CONTENT_ENCODING) {
-        let cause = "a content encoding is not taken; send the body as it is";
-        return Err((ErrorCode::UnsupportedMediaType, cause.into()));
-    }
+    check_encoding(headers)?;
     let mut request = if is_envelope(headers) {
         SendRequest::from_envelope(body).map_err(|(code, cause)| (code, cause.into()))?
     } else {
@@ -76,10 +81,46 @@ pub fn send_request(
             wait: Level::default(),
             timeout_ms: None,
             connection_id: None,
+            ttl_ms: None,
+            collapse_key: None,
+            idempotency_key: None,
         }
     };
-    apply_query(&mut request, query.unwrap_or_default())?;
+    apply_headers(&mut request, headers)?;
+    let (wait, timeout_ms) = options(query.unwrap_or_default())?;
+    request.wait = wait.unwrap_or(request.wait);
+    request.timeout_ms = timeout_ms.or(request.timeout_ms);
     Ok(request)
+}
+
+/// Reads what a batch asks for: its messages, not looked into yet, and what holds for those that say nothing else.
+///
+/// # Errors
+/// The code and cause to answer the batch as a whole with.
+pub fn batch_request(
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: &Bytes,
+    messages_max: u32,
+) -> Result<(Vec<Bytes>, SendDefaults), Refused> {
+    check_encoding(headers)?;
+    refuse_headers(headers)?;
+    let (wait, timeout_ms) = options(query.unwrap_or_default())?;
+    let messages =
+        Batch::split(body, messages_max).map_err(|(code, cause)| (code, cause.into()))?;
+    let defaults = SendDefaults {
+        wait: wait.unwrap_or_default(),
+        timeout_ms,
+    };
+    Ok((messages, defaults))
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refused> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let cause = "a content encoding is not taken; send the body as it is";
+        return Err((ErrorCode::UnsupportedMediaType, cause.into()));
+    }
+    Ok(())
 }
 
 fn is_envelope(headers: &HeaderMap) -> bool {
@@ -93,27 +134,21 @@ fn is_envelope(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-fn apply_query(request: &mut SendRequest, query: &str) -> Result<(), Refused> {
+/// The options of a query: the level and the deadline.
+fn options(query: &str) -> Result<(Option<Level>, Option<u64>), Refused> {
+    let (mut wait, mut timeout_ms) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match name {
             "wait" => {
+                let fault = "wait is queued, written or acked";
                 let level = Level::from_word(value);
-                request.wait = level.ok_or_else(|| {
-                    (
-                        ErrorCode::BadRequest,
-                        "wait is queued, written or acked".into(),
-                    )
-                })?;
+                wait = Some(level.ok_or_else(|| (ErrorCode::BadRequest, fault.into()))?);
             }
             "timeout_ms" => {
+                let fault = "timeout_ms is a number of milliseconds";
                 let timeout = value.parse().ok();
-                request.timeout_ms = Some(timeout.ok_or_else(|| {
-                    (
-                        ErrorCode::BadRequest,
-                        "timeout_ms is a number of milliseconds".into(),
-                    )
-                })?);
+                timeout_ms = Some(timeout.ok_or_else(|| (ErrorCode::BadRequest, fault.into()))?);
             }
             _ => {
                 let cause = "the query takes wait and timeout_ms, and nothing else";
@@ -121,12 +156,11 @@ fn apply_query(request: &mut SendRequest, query: &str) -> Result<(), Refused> {
             }
         }
     }
-    Ok(())
+    Ok((wait, timeout_ms))
 }
 
 fn device_id(segment: &str) -> Result<Cow<'_, str>, Refused> {
-    let cause = "a device id is 1 to 128 characters of A-Z a-z 0-9 . _ : -";
-    id(segment).ok_or((ErrorCode::InvalidId, Cow::Borrowed(cause)))
+    id(segment).ok_or((ErrorCode::InvalidId, Cow::Borrowed(INVALID_DEVICE_ID)))
 }
 
 fn user_id(segment: &str) -> Result<Cow<'_, str>, Refused> {
@@ -165,7 +199,10 @@ mod tests {
             call(Method::POST, "/v1/users/ann/messages"),
             Ok(Call::SendToUser("ann".into()))
         );
+        assert_eq!(call(Method::POST, "/v1/messages:batch"), Ok(Call::Batch));
         for (method, path) in [
+            (Method::GET, "/v1/messages:batch"),
+            (Method::POST, "/v1/messages"),
             (Method::GET, "/v1/users/ann/devices"),
             (Method::GET, "/v1/users/ann/messages"),
             (Method::GET, "/v1/devices/tv-1/messages"),
@@ -225,5 +262,26 @@ mod tests {
         for bad in ["wait=soon", "timeout_ms=-1", "timeout_ms=", "ttl=3", "wait"] {
             assert_eq!(send(bad).unwrap_err().0, ErrorCode::BadRequest, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_batch_has_defaults_in_its_query_and_no_options_in_its_headers() {
+        let body = Bytes::from_static(br#"{"messages":[1,2]}"#);
+        let batch = |headers: &HeaderMap, query| batch_request(headers, Some(query), &body, 2);
+        let (messages, defaults) = batch(&HeaderMap::new(), "wait=acked&timeout_ms=7").unwrap();
+        assert_eq!(messages, ["1", "2"]);
+        assert_eq!(
+            (defaults.wait, defaults.timeout_ms),
+            (Level::Acked, Some(7))
+        );
+        for name in ["ttl", "topic", "idempotency-key"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, "1".parse().unwrap());
+            let (code, cause) = batch(&headers, "").unwrap_err();
+            assert_eq!(code, ErrorCode::BadRequest);
+            assert!(cause.starts_with(name), "{cause}");
+        }
+        let too_many = batch_request(&HeaderMap::new(), None, &body, 1).unwrap_err();
+        assert_eq!(too_many.0, ErrorCode::PayloadTooLarge);
     }
 }

@@ -178,6 +178,7 @@ fn correct(error: &RecordError<'_>, out: &mut Vec<u8>) {
                 level: None,
                 latency_ms: 0,
                 devices: None,
+                data: None,
             };
             encode_failure(&reply, error.code, &error.cause, &mut text);
         }

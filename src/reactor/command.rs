@@ -14,7 +14,7 @@ impl<T: Transport> Shard<T> {
     /// Carries a command out.
     pub(crate) fn handle_command(&mut self, command: Command, now: Now) {
         match command {
-            Command::Deliver(delivery) => self.deliver(delivery),
+            Command::Deliver(delivery) => self.deliver(delivery, now),
             Command::Inspect(inspection) => self.inspect(inspection),
             Command::Survey(survey) => {
                 self.surveys.push_back(survey);
@@ -135,6 +135,7 @@ impl<T: Transport> Shard<T> {
                         self.answer(ticket, Outcome::Timeout);
                     }
                 }
+                Timer::Expiry(id) => self.handle_expiry(id, now),
             }
         }
     }

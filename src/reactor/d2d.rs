@@ -64,6 +64,8 @@ impl<T: Transport> Shard<T> {
             payload: send.payload,
             from: Sender::Device(from),
             wait: send.wait,
+            ttl_ms: send.ttl_ms,
+            collapse_key: send.collapse_key.map(Into::into),
             ticket,
             submitted_us: now.us,
             deadline_ms: now.ms() + self.patience_ms(send.timeout_ms),

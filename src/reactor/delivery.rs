@@ -13,7 +13,7 @@ use crate::net::stream::{Io, Transport};
 use crate::protocol::device::Dialect;
 use crate::reactor::conn::Phase;
 use crate::reactor::fanout::RESULTS_MAX;
-use crate::reactor::outbox::{Flushed, Mark};
+use crate::reactor::outbox::{Flushed, Mark, Waiting};
 use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::{Shard, Timer, token};
 use crate::reactor::sweep::millis;
@@ -24,7 +24,7 @@ use crate::ws::frame::Opcode;
 
 impl<T: Transport> Shard<T> {
     /// Takes a message up for delivery: looks the device up, and delivers or passes it on.
-    pub(crate) fn submit(&mut self, mut delivery: Box<Delivery>, deadline_ms: u64) {
+    pub(crate) fn submit(&mut self, mut delivery: Box<Delivery>, deadline_ms: u64, now: Now) {
         self.cells().submitted.add(1);
         if self.node.pressure.level() >= Pressure::RefuseMessages {
             self.count_ending(Ending::Busy);
@@ -34,7 +34,7 @@ impl<T: Transport> Shard<T> {
         if let Recipient::Device(device_id) = &delivery.to {
             delivery.candidates = self.candidates(device_id);
         }
-        self.deliver(delivery);
+        self.deliver(delivery, now);
     }
 
     /// Asks after a device.
@@ -68,7 +68,7 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Delivers a message if this shard holds its device, and passes it on to the next shard that may.
-    pub(crate) fn deliver(&mut self, mut delivery: Box<Delivery>) {
+    pub(crate) fn deliver(&mut self, mut delivery: Box<Delivery>, now: Now) {
         loop {
             while let Some(place) = delivery.candidates.last() {
                 if place.shard != self.id {
@@ -76,7 +76,7 @@ impl<T: Transport> Shard<T> {
                 }
                 delivery.candidates.pop();
                 if let Some(conn) = self.recipient(place.slot, &delivery) {
-                    return self.enqueue(conn, &delivery);
+                    return self.enqueue(conn, *delivery, now);
                 }
             }
             let Recipient::Device(device_id) = &delivery.to else {
@@ -134,21 +134,21 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Puts a message into a line's outbox, or says why not.
-    fn enqueue(&mut self, id: ConnId, delivery: &Delivery) {
-        self.name_holder(id, delivery);
-        if let Err((ending, outcome)) = self.check_line(id, delivery) {
-            self.count_ending(ending);
-            self.answer(delivery.ticket, outcome);
-            return;
-        }
-        self.write_message(id, delivery);
+    fn enqueue(&mut self, id: ConnId, delivery: Delivery, now: Now) {
+        self.name_holder(id, &delivery);
+        let (ticket, wait) = (delivery.ticket, delivery.wait);
+        let superseded = match self.check_line(id, &delivery, now) {
+            Ok(superseded) => superseded,
+            Err((ending, outcome)) => {
+                self.count_ending(ending);
+                return self.answer(ticket, outcome);
+            }
+        };
+        self.write_message(id, delivery, superseded);
         self.cells().undelivered.add(1);
         self.mark_dirty(id);
-        if delivery.wait == Level::Queued {
-            self.answer(
-                delivery.ticket,
-                Outcome::Reached(Level::Queued, self.location(id)),
-            );
+        if wait == Level::Queued {
+            self.answer(ticket, Outcome::Reached(Level::Queued, self.location(id)));
         }
     }
 
@@ -166,7 +166,13 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn check_line(&mut self, id: ConnId, delivery: &Delivery) -> Result<(), (Ending, Outcome)> {
+    /// Whether a line takes a message, and the waiting one whose place it takes.
+    fn check_line(
+        &mut self,
+        id: ConnId,
+        delivery: &Delivery,
+        now: Now,
+    ) -> Result<Option<Waiting>, (Ending, Outcome)> {
         if delivery
             .bound_to
             .is_some_and(|bound| bound != self.location(id))
@@ -193,62 +199,67 @@ impl<T: Transport> Shard<T> {
             return Err((Ending::Refused, Outcome::AckUnsupported));
         }
         let is_from_device = matches!(delivery.from, Sender::Device(_));
-        if is_from_device && !self.take_receive(id, self.api.now.get()) {
+        if is_from_device && !self.take_receive(id, now) {
             return Err((Ending::RateLimited, Outcome::RateLimited));
         }
-        let Some(conn) = self.arena.get(id) else {
-            return Err((Ending::Offline, Outcome::Offline));
-        };
-        let waiting = conn.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        let terms = delivery.terms.as_deref();
+        let expires_ms = terms.and_then(|terms| terms.expires_ms);
+        if expires_ms.is_some_and(|at| at <= now.ms()) {
+            return Err((Ending::Expired, Outcome::Expired(self.location(id))));
+        }
+        let outbox = self.arena.get(id).and_then(|conn| conn.outbox.as_ref());
+        let superseded = outbox
+            .zip(terms)
+            .and_then(|(outbox, terms)| outbox.superseded_by(terms));
+        let waiting = outbox.map_or(0, |outbox| outbox.len())
+            - superseded.map_or(0, |superseded| superseded.bytes);
         // A message over the limit by itself still fits an empty outbox: payloads have their own bound.
         if waiting > 0 && waiting + delivery.payload.bytes.len() > outbox_bytes_max {
             self.close(id, CloseReason::SlowConsumer);
             return Err((Ending::SlowConsumer, Outcome::SlowConsumer));
         }
-        Ok(())
+        Ok(superseded)
     }
 
-    fn write_message(&mut self, id: ConnId, delivery: &Delivery) {
-        let mut frame = std::mem::take(&mut self.scratch);
-        frame.clear();
+    /// Appends a message's frame to the outbox, or puts it where the superseded one was.
+    fn write_message(&mut self, id: ConnId, delivery: Delivery, superseded: Option<Waiting>) {
+        let mut text = std::mem::take(&mut self.scratch);
         let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
             return;
         };
         device.delivered = device.delivered.saturating_add(1);
         let dialect = device.dialect;
-        if dialect == Dialect::Json {
-            let wants_ack = delivery.wait == Level::Acked;
-            encode_message(
-                delivery.message_id,
-                message_from(&delivery.from),
-                &delivery.payload,
-                wants_ack,
-                &mut frame,
-            );
-        }
-        if let Some(outbox) = self.outbox(id) {
-            let before = outbox.len();
-            match dialect {
-                Dialect::Json => encoder::encode(Opcode::Text, &frame, outbox.tail()),
-                Dialect::Raw | Dialect::Echo => {
-                    let opcode = if delivery.payload.is_text() {
-                        Opcode::Text
-                    } else {
-                        Opcode::Binary
-                    };
-                    encoder::encode(opcode, &delivery.payload.bytes, outbox.tail());
-                }
+        let Some(outbox) = self.outbox(id) else {
+            return;
+        };
+        let before = outbox.len() as u64;
+        let begin = outbox.end();
+        let mut frame = Vec::new();
+        let out = match superseded {
+            Some(_) => &mut frame,
+            None => outbox.tail(),
+        };
+        encode_delivery(dialect, &delivery, &mut text, out);
+        let mark = Mark::new(
+            delivery.message_id,
+            delivery.ticket,
+            delivery.wait,
+            delivery.submitted_us,
+            delivery.terms,
+        );
+        let older = match superseded {
+            Some(waiting) => Some(outbox.replace(waiting, &frame, mark)),
+            None => {
+                outbox.mark(begin, mark);
+                None
             }
-            outbox.mark(
-                delivery.message_id,
-                delivery.ticket,
-                delivery.wait,
-                delivery.submitted_us,
-            );
-            let grown = outbox.len() - before;
-            self.cells().outbox_bytes.add(grown as u64);
+        };
+        let after = outbox.len() as u64;
+        self.cells().outbox_bytes.add(after.wrapping_sub(before));
+        self.scratch = text;
+        if let Some(older) = older {
+            self.supersede(id, &older);
         }
-        self.scratch = frame;
     }
 
     /// Answers an inspection if this shard holds the device, and passes it on to the next shard that may.
@@ -326,6 +337,7 @@ impl<T: Transport> Shard<T> {
 
     /// Hands one socket what it takes.
     pub(crate) fn flush_one(&mut self, id: ConnId, now: Now) {
+        self.drop_expired(id, now);
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
@@ -347,6 +359,7 @@ impl<T: Transport> Shard<T> {
                 self.watch_writes(id, true);
                 self.answer_queued(id);
                 self.arm(id, now);
+                self.arm_expiry(id);
             }
             Flushed::Broken => self.close_broken(id),
         }
@@ -409,7 +422,6 @@ impl<T: Transport> Shard<T> {
         let next = |shard: &mut Self| shard.arena.get_mut(id)?.outbox.as_mut()?.next_written();
         while let Some(mark) = next(self) {
             self.cells().undelivered.sub(1);
-            self.count_ending(Ending::Written);
             self.cells()
                 .delivery
                 .observe_us(now.us.saturating_sub(mark.submitted_us));
@@ -421,6 +433,8 @@ impl<T: Transport> Shard<T> {
             }
             if mark.wait == Level::Acked {
                 self.await_ack(id, mark);
+            } else {
+                self.count_ending(Ending::Written);
             }
         }
     }
@@ -436,22 +450,32 @@ impl<T: Transport> Shard<T> {
     }
 
     fn await_ack(&mut self, id: ConnId, mark: Mark) {
-        let ticket = mark.ticket;
+        self.cells().unacked.add(1);
         let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
-        if !outbox.is_some_and(|outbox| outbox.await_ack(mark)) {
-            self.answer(ticket, Outcome::SlowConsumer);
+        let given_up = match outbox {
+            Some(outbox) => outbox.await_ack(mark),
+            None => Some(mark),
+        };
+        if let Some(mark) = given_up {
+            self.give_ack_up(&mark);
         }
     }
 
-    /// Notes that the device has acknowledged a message.
-    pub(crate) fn handle_ack(&mut self, id: ConnId, message_id: MessageId) {
+    /// Ends a written message that nobody will acknowledge any more.
+    pub(crate) fn give_ack_up(&mut self, mark: &Mark) {
+        self.cells().unacked.sub(1);
+        self.count_ending(Ending::Written);
+        self.answer(mark.ticket, Outcome::Unacked);
+    }
+
+    /// Notes that the device has acknowledged a message, and what it said with that.
+    pub(crate) fn handle_ack(&mut self, id: ConnId, message_id: MessageId, data: Option<&str>) {
         let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
         if let Some(mark) = outbox.and_then(|outbox| outbox.take_unacked(message_id)) {
-            self.cells().acked.add(1);
-            self.answer(
-                mark.ticket,
-                Outcome::Reached(Level::Acked, self.location(id)),
-            );
+            self.cells().unacked.sub(1);
+            self.count_ending(Ending::Acked);
+            let location = self.location(id);
+            self.answer(mark.ticket, Outcome::Acked(location, data.map(Box::from)));
             self.free_idle_outbox(id);
         }
     }
@@ -462,5 +486,31 @@ fn message_from(sender: &Sender) -> MessageFrom<'_> {
     match sender {
         Sender::Service(name) => MessageFrom::Service(name),
         Sender::Device(device) => MessageFrom::Device(&device.device_id),
+    }
+}
+
+/// Appends a message's frame as the line's dialect has it; `text` is room to compose it in.
+fn encode_delivery(dialect: Dialect, delivery: &Delivery, text: &mut Vec<u8>, out: &mut Vec<u8>) {
+    match dialect {
+        Dialect::Json => {
+            text.clear();
+            let wants_ack = delivery.wait == Level::Acked;
+            encode_message(
+                delivery.message_id,
+                message_from(&delivery.from),
+                &delivery.payload,
+                wants_ack,
+                text,
+            );
+            encoder::encode(Opcode::Text, text, out);
+        }
+        Dialect::Raw | Dialect::Echo => {
+            let opcode = if delivery.payload.is_text() {
+                Opcode::Text
+            } else {
+                Opcode::Binary
+            };
+            encoder::encode(opcode, &delivery.payload.bytes, out);
+        }
     }
 }

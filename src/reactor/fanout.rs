@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use crate::base::id::{ConnId, MessageId};
 use crate::base::place::{Candidates, Place};
 use crate::base::time::Now;
-use crate::mailbox::command::{Delivery, Outcome, Recipient, Ticket};
+use crate::mailbox::command::{Delivery, Outcome, Recipient, Terms, Ticket};
 use crate::mailbox::sender::Sender;
 use crate::net::stream::Transport;
 use crate::reactor::pressure::Pressure;
@@ -29,6 +29,9 @@ pub(crate) struct Errand {
     pub(crate) payload: Payload,
     pub(crate) from: Sender,
     pub(crate) wait: Level,
+    /// How long after it was taken up it may still be written.
+    pub(crate) ttl_ms: Option<u64>,
+    pub(crate) collapse_key: Option<Box<str>>,
     pub(crate) ticket: Ticket,
     /// When it was taken up, in monotonic microseconds.
     pub(crate) submitted_us: u64,
@@ -78,7 +81,7 @@ impl<T: Transport> Shard<T> {
             Addressee::Device(device_id) => {
                 let to = Recipient::Device(device_id.clone());
                 let delivery = errand.delivery(to, errand.ticket);
-                self.submit(Box::new(delivery), errand.deadline_ms);
+                self.submit(Box::new(delivery), errand.deadline_ms, now);
             }
             Addressee::Account(account) => {
                 let key = self.node.accounts.key(account);
@@ -135,7 +138,7 @@ impl<T: Transport> Shard<T> {
             places,
             submitted: 0,
         };
-        self.submit_slice(&mut fanout);
+        self.submit_slice(&mut fanout, now);
         if fanout.is_submitted() {
             return self.finish_fanout(&fanout, now);
         }
@@ -150,7 +153,7 @@ impl<T: Transport> Shard<T> {
         let Some(mut fanout) = self.fanouts.running.pop_front() else {
             return;
         };
-        self.submit_slice(&mut fanout);
+        self.submit_slice(&mut fanout, now);
         if !fanout.is_submitted() {
             return self.fanouts.running.push_back(fanout);
         }
@@ -160,7 +163,7 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    fn submit_slice(&mut self, fanout: &mut Fanout) {
+    fn submit_slice(&mut self, fanout: &mut Fanout, now: Now) {
         let Addressee::Account(account) = &fanout.errand.to else {
             return;
         };
@@ -171,7 +174,7 @@ impl<T: Transport> Shard<T> {
             let mut delivery = fanout.errand.delivery(to, ticket);
             delivery.candidates.push(*place);
             self.cells().submitted.add(1);
-            self.deliver(Box::new(delivery));
+            self.deliver(Box::new(delivery), now);
         }
         fanout.submitted = end;
     }
@@ -240,6 +243,12 @@ impl Errand {
             wait: self.wait,
             ticket,
             submitted_us: self.submitted_us,
+            terms: Terms::new(
+                self.ttl_ms,
+                self.collapse_key.as_deref(),
+                &self.from,
+                self.submitted_us,
+            ),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::close::CloseReason;
-use crate::base::id::ConnId;
+use crate::base::id::{ConnId, MessageId};
 use crate::base::place::Place;
 use crate::base::time::{Now, Tick};
 use crate::mailbox::command::Replacement;
@@ -205,13 +205,31 @@ impl<T: Transport> Shard<T> {
             Verdict::Keep => {}
             Verdict::Corrected => self.cells().frame_errors.add(1),
             Verdict::Close(reason) => self.close(id, reason),
-            Verdict::Acked(message_id) => self.handle_ack(id, message_id),
+            Verdict::Acked(message_id, data) => self.acknowledge(id, message_id, data, out),
             Verdict::Send(send) => self.handle_send(id, send, out, now),
             Verdict::List(list) => self.handle_list(id, &list, out, now),
             Verdict::Watch(request) => self.handle_watch(id, request, out, now),
             Verdict::Unwatch(request) => self.handle_unwatch(id, request, out),
             Verdict::Refresh(token) => self.refresh(id, &token, out, now),
         }
+    }
+
+    /// Takes an acknowledgement, unless what the device says with it is too long to be kept for its sender: then the
+    /// device is told, and may acknowledge again.
+    fn acknowledge(
+        &mut self,
+        id: ConnId,
+        message_id: MessageId,
+        data: Option<&str>,
+        out: &mut Vec<u8>,
+    ) {
+        let data_bytes_max = self.settings.limits.ack_data_bytes_max.as_usize();
+        if data.is_some_and(|data| data.len() > data_bytes_max) {
+            self.cells().frame_errors.add(1);
+            let cause = format!("data is over limits.ack_data_bytes_max ({data_bytes_max} bytes)");
+            return refuse(ErrorCode::PayloadTooLarge, &cause, out);
+        }
+        self.handle_ack(id, message_id, data);
     }
 
     fn count_event(&self, event: &Event<'_>) {
@@ -311,7 +329,11 @@ impl<T: Transport> Shard<T> {
 }
 
 fn refuse_refresh(cause: &str, out: &mut Vec<u8>) {
+    refuse(ErrorCode::Unauthorized, cause, out);
+}
+
+fn refuse(code: ErrorCode, cause: &str, out: &mut Vec<u8>) {
     let mut text = Vec::new();
-    encode_error(None, ErrorCode::Unauthorized, cause, &mut text);
+    encode_error(None, code, cause, &mut text);
     encoder::encode(Opcode::Text, &text, out);
 }

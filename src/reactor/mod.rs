@@ -32,13 +32,16 @@ pub(crate) mod conn;
 pub(crate) mod d2d;
 pub(crate) mod delivery;
 pub(crate) mod event;
+pub(crate) mod expiry;
 pub(crate) mod fanout;
+pub mod idempotency;
 pub(crate) mod input;
 pub(crate) mod line;
 pub mod node;
 pub(crate) mod opening;
 pub(crate) mod outbox;
 pub mod pressure;
+pub mod receipt;
 pub(crate) mod request;
 pub mod settings;
 pub(crate) mod shard;
@@ -224,7 +227,7 @@ impl Shard<Stream> {
 impl<T: crate::net::stream::Transport> Shard<T> {
     /// The first phases of an iteration: budgets, and what other threads have said, which feeds the rest.
     pub(crate) fn begin_iteration(&mut self, now: Now) {
-        self.api.now.set(now);
+        self.api.begin_iteration(now);
         self.admission.refill(self.busy_us);
         self.surveys_left = SURVEYS_PER_ITERATION_MAX;
         self.cells().iterations.add(1);
@@ -304,6 +307,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
             || self.watches.has_more()
             || !self.dirty.is_empty()
             || !self.closing.is_empty()
+            || self.api.has_work()
     }
 
     /// Hands the other shards what was staged for them, one lock and at most one wake each, and the control plane what

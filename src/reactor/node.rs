@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use crate::base::id::{ConnId, ConnectionId, Location, NodeEpoch, ShardId};
 use crate::metrics::NodeCells;
 use crate::net::tls::policy::TlsCell;
+use crate::reactor::idempotency::Window;
 use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
 use crate::route::account::Accounts;
@@ -32,6 +33,8 @@ pub struct Node {
     pub tls: TlsCell,
     /// What the shards count.
     pub cells: NodeCells,
+    /// Requests that must not be carried out twice.
+    pub window: Window,
     /// Sockets of devices, in every state, on all shards: what `limits.connections_max` bounds.
     pub sockets: AtomicU32,
     /// A drain has begun: no load balancer should send anybody here.

@@ -13,12 +13,12 @@ use crate::base::time::Now;
 use crate::mailbox::command::{Outcome, Ticket};
 use crate::net::stream::Transport;
 use crate::reactor::account::encode_page;
-use crate::reactor::api::service::reached;
+use crate::reactor::receipt::{Receipt, encode_reply};
 use crate::reactor::shard::Shard;
 use crate::reactor::waiter::{Answer, Request, RequestKind};
 use crate::wire::api::Level;
 use crate::wire::error::ErrorCode;
-use crate::wire::reply::{Reply, encode_failure, encode_success};
+use crate::wire::reply::{Reply, encode_failure};
 use crate::ws::encoder;
 use crate::ws::frame::Opcode;
 
@@ -158,6 +158,7 @@ fn encode_answer(request: &Request, mut answer: Answer, latency_ms: u64, out: &m
         level: answer.progress.map(|(level, _)| level),
         latency_ms,
         devices: None,
+        data: None,
     };
     if let (RequestKind::List(next), Outcome::Surveyed(members)) =
         (request.kind, &mut answer.outcome)
@@ -171,14 +172,12 @@ fn encode_answer(request: &Request, mut answer: Answer, latency_ms: u64, out: &m
     if matches!(request.kind, RequestKind::List(_)) && answer.outcome != Outcome::RateLimited {
         answer.outcome = Outcome::Busy;
     }
-    match reached(answer.outcome) {
-        Ok((level, _)) => {
-            reply.level = Some(level);
-            reply.devices = answer
-                .tally
-                .as_ref()
-                .map(|tally| (tally.reached, tally.parts()));
-            encode_success(&reply, level, out);
+    let message_id = request.message_id.unwrap_or(MessageId(0));
+    match Receipt::new(message_id, &answer.outcome, answer.progress, latency_ms) {
+        Ok(receipt) => {
+            let devices = answer.tally.as_ref();
+            let devices = devices.map(|tally| (tally.reached, tally.parts()));
+            encode_reply(&request.id, &receipt, devices, out);
         }
         Err((code, cause)) => encode_failure(&reply, code, &cause, out),
     }

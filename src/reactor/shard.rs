@@ -117,6 +117,8 @@ pub(crate) enum Timer {
     Allowance(ConnId),
     /// Devices of watched accounts that have been away for long enough to be told of.
     Absences,
+    /// The time of a message that waits for its socket.
+    Expiry(ConnId),
 }
 
 impl<T: Transport> Shard<T> {
@@ -246,6 +248,9 @@ impl<T: Transport> Shard<T> {
 
     /// Takes an empty outbox back.
     pub(crate) fn recycle(&mut self, mut outbox: Box<Outbox>) {
+        if let Some((_, timer)) = outbox.expiry_timer.take() {
+            self.wheel.cancel(timer);
+        }
         outbox.reset();
         if self.outbox_pool.len() < OUTBOX_POOL_MAX {
             self.outbox_pool.push(outbox);
@@ -265,7 +270,8 @@ impl<T: Transport> Shard<T> {
     /// Tells whoever waits.
     pub(crate) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         if ticket.shard == self.id {
-            let completed = self.api.waiters.complete(ticket, outcome);
+            let now = self.api.now.get();
+            let completed = self.api.waiters.complete(ticket, outcome, now);
             if let Some(timer) = completed.timer {
                 self.wheel.cancel(timer);
             }
@@ -403,7 +409,7 @@ impl<T: Transport> Shard<T> {
             self.answer(mark.ticket, Outcome::Offline);
         }
         for mark in unacked {
-            self.answer(mark.ticket, Outcome::Unacked);
+            self.give_ack_up(&mark);
         }
     }
 

@@ -7,23 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::close::CloseReason;
-use crate::base::id::ConnId;
+use crate::base::id::{ConnId, MessageId};
 use crate::base::place::Candidates;
 use crate::base::time::{Now, Tick};
-use crate::mailbox::command::{Delivery, Recipient};
+use crate::mailbox::command::{Delivery, Recipient, Terms};
 use crate::mailbox::sender::Sender;
 use crate::net::stream::Transport;
 use crate::protocol::heartbeat::{Beat, fraction};
 use crate::protocol::stream::{Stream, Verdict};
-use crate::reactor::api::service::{BUSY, bound_location, reached};
+use crate::reactor::api::intake::{Claimed, bound_location, claim};
 use crate::reactor::conn::Phase;
+use crate::reactor::receipt::{BUSY, Receipt, encode_reply};
 use crate::reactor::shard::Shard;
 use crate::reactor::sweep::{PING_FRAME, millis};
 use crate::reactor::waiter::{Answer, Request, RequestKind};
-use crate::wire::api::SendRequest;
 use crate::wire::device::encode_goaway;
 use crate::wire::error::ErrorCode;
-use crate::wire::reply::{Reply, encode_failure, encode_success};
+use crate::wire::reply::{Reply, encode_failure};
 use crate::wire::stream::{Record, StreamWelcome, encode_welcome};
 use crate::ws::encoder;
 use crate::ws::frame::Opcode;
@@ -115,47 +115,59 @@ impl<T: Transport> Shard<T> {
     /// Submits a record; from here on it gets exactly one reply, unless the stream ends first.
     fn submit_record(&mut self, id: ConnId, record: Record<'_>, now: Now) {
         self.cells().stream_records.add(1);
-        let message_id = self.api.mint();
-        let SendRequest {
-            payload,
-            wait,
-            timeout_ms,
-            connection_id,
-        } = record.request;
-        let bound_to = connection_id.map(|text| bound_location(&self.api, &text));
+        let (device_id, request) = (record.device_id, record.request);
+        let bound_to = request.connection_id.as_deref();
+        let bound_to = bound_to.map(|text| bound_location(&self.api, text));
         let bound_to = match bound_to.transpose() {
             Ok(bound_to) => bound_to,
             Err((code, cause)) => return self.refuse_record(id, record.id, code, &cause),
         };
-        let request = Box::new(Request {
+        let Some(stream) = self.arena.get(id).and_then(|conn| conn.stream()) else {
+            return;
+        };
+        let (service, message_id) = (Arc::clone(&stream.service), self.api.mint());
+        let claim = match claim(&self.api, &device_id, &request, &service, message_id) {
+            Ok(Claimed::None) => None,
+            Ok(Claimed::New(claim)) => Some(claim),
+            Ok(Claimed::Done(receipt)) => return self.replay_record(id, record.id, &receipt),
+            Err((code, cause)) => return self.refuse_record(id, record.id, code, &cause),
+        };
+        let asked = Box::new(Request {
             conn: id,
             id: record.id.into(),
             message_id: Some(message_id),
             asked_us: now.us,
             kind: RequestKind::Send,
         });
-        let Some(ticket) = self.api.waiters.open_for_line(wait, request) else {
+        let waiters = &self.api.waiters;
+        let Some(ticket) = waiters.open_for_stream(request.wait, asked, claim) else {
             let (code, cause) = BUSY;
             return self.refuse_record(id, record.id, code, &cause);
         };
-        let Some(stream) = self.arena.get(id).and_then(|conn| conn.stream()) else {
-            return;
-        };
-        let from = Sender::Service(Arc::clone(&stream.service));
-        let deadline_ms = now.ms() + self.patience_ms(timeout_ms);
+        let from = Sender::Service(service);
+        let deadline_ms = now.ms() + self.patience_ms(request.timeout_ms);
+        let collapse_key = request.collapse_key.as_deref();
         let delivery = Delivery {
-            to: Recipient::Device(record.device_id.into()),
+            to: Recipient::Device(device_id.into()),
             candidates: Candidates::default(),
             is_thorough: false,
             bound_to,
             message_id,
-            payload,
-            from,
-            wait,
+            payload: request.payload,
+            wait: request.wait,
             ticket,
             submitted_us: now.us,
+            terms: Terms::new(request.ttl_ms, collapse_key, &from, now.us),
+            from,
         };
-        self.submit(Box::new(delivery), deadline_ms);
+        self.submit(Box::new(delivery), deadline_ms, now);
+    }
+
+    /// Answers a record that was answered before, under another id perhaps.
+    fn replay_record(&mut self, id: ConnId, record_id: &str, receipt: &Receipt) {
+        let mut text = Vec::new();
+        encode_reply(record_id, receipt, None, &mut text);
+        self.end_record(id, &text);
     }
 
     fn refuse_record(&mut self, id: ConnId, record_id: &str, code: ErrorCode, cause: &str) {
@@ -165,6 +177,7 @@ impl<T: Transport> Shard<T> {
             level: None,
             latency_ms: 0,
             devices: None,
+            data: None,
         };
         let mut text = Vec::new();
         encode_failure(&reply, code, cause, &mut text);
@@ -174,21 +187,23 @@ impl<T: Transport> Shard<T> {
     /// Writes what became of a record. Replies of one iteration leave in one `send`.
     pub(crate) fn reply_to_stream(&mut self, request: &Request, answer: Answer) {
         let latency_ms = self.api.now.get().us.saturating_sub(request.asked_us) / 1_000;
-        let mut reply = Reply {
-            id: &request.id,
-            message_id: request.message_id,
-            level: answer.progress.map(|(level, _)| level),
-            latency_ms,
-            devices: None,
-        };
+        let message_id = request.message_id.unwrap_or(MessageId(0));
+        let receipt = Receipt::new(message_id, &answer.outcome, answer.progress, latency_ms);
         let mut text = std::mem::take(&mut self.reply_text);
         text.clear();
-        match reached(answer.outcome) {
-            Ok((level, _)) => {
-                reply.level = Some(level);
-                encode_success(&reply, level, &mut text);
+        match receipt {
+            Ok(receipt) => encode_reply(&request.id, &receipt, None, &mut text),
+            Err((code, cause)) => {
+                let reply = Reply {
+                    id: &request.id,
+                    message_id: request.message_id,
+                    level: answer.progress.map(|(level, _)| level),
+                    latency_ms,
+                    devices: None,
+                    data: None,
+                };
+                encode_failure(&reply, code, &cause, &mut text);
             }
-            Err((code, cause)) => encode_failure(&reply, code, &cause, &mut text),
         }
         self.end_record(request.conn, &text);
         self.reply_text = text;

@@ -3,7 +3,7 @@
 use crate::base::id::Location;
 use crate::mailbox::account::Member;
 use crate::mailbox::command::{Outcome, Ticket};
-use crate::reactor::api::service::reached;
+use crate::reactor::receipt::failure_code;
 use crate::wire::api::Level;
 use crate::wire::error::ErrorCode;
 
@@ -80,18 +80,12 @@ impl Tally {
                 self.members.extend(members);
                 self.end(part, Ok(()));
             }
-            Outcome::Reached(level, location) => {
-                if self.best.is_none_or(|(best, _)| best < level) {
-                    self.best = Some((level, location));
-                }
-                if let Some(result) = self.results.get_mut(part) {
-                    result.reached = Some((level, location));
-                }
-                if level >= wait {
-                    self.end(part, Ok(()));
-                }
-            }
+            // What each of several devices says with its ack has no place in the one answer.
+            Outcome::Acked(location, _) => self.reach(part, Level::Acked, location, wait),
+            Outcome::Reached(level, location) => self.reach(part, level, location, wait),
             failure @ (Outcome::Found(_)
+            | Outcome::Expired(_)
+            | Outcome::Superseded(_)
             | Outcome::Offline
             | Outcome::Gone
             | Outcome::Unacked
@@ -102,6 +96,18 @@ impl Tally {
             | Outcome::Timeout) => self.end(part, Err(failure)),
         }
         (self.open == 0).then(|| self.outcome())
+    }
+
+    fn reach(&mut self, part: usize, level: Level, location: Location, wait: Level) {
+        if self.best.is_none_or(|(best, _)| best < level) {
+            self.best = Some((level, location));
+        }
+        if let Some(result) = self.results.get_mut(part) {
+            result.reached = Some((level, location));
+        }
+        if level >= wait {
+            self.end(part, Ok(()));
+        }
     }
 
     /// The outcome of the whole: what most of it came to, or the failure that says most.
@@ -126,9 +132,7 @@ impl Tally {
         if gravity(&failure) > gravity(&self.gravest) {
             self.gravest = failure.clone();
         }
-        let Err((code, _)) = reached(failure) else {
-            return;
-        };
+        let code = failure_code(&failure);
         match self.failed.iter_mut().find(|(other, _)| *other == code) {
             Some((_, count)) => *count += 1,
             None => self.failed.push((code, 1)),
@@ -146,8 +150,9 @@ fn gravity(outcome: &Outcome) -> u8 {
         Outcome::SlowConsumer => 4,
         Outcome::RateLimited => 3,
         Outcome::Busy => 2,
-        Outcome::AckUnsupported => 1,
+        Outcome::AckUnsupported | Outcome::Expired(_) | Outcome::Superseded(_) => 1,
         Outcome::Reached(..)
+        | Outcome::Acked(..)
         | Outcome::Found(_)
         | Outcome::Holder(_)
         | Outcome::Surveyed(_)
@@ -190,6 +195,24 @@ mod tests {
         assert_eq!(tally.results.len(), 2);
         assert_eq!(tally.results[0].device_id.as_deref(), Some("tv-1"));
         assert_eq!(tally.results[1].error, Some(ErrorCode::DeviceOffline));
+    }
+
+    #[test]
+    fn an_ack_counts_and_what_was_dropped_failed() {
+        let mut tally = Tally::new(2, 2);
+        let Outcome::Reached(_, location) = reached_at(Level::Acked) else {
+            unreachable!("it was made so");
+        };
+        let superseded = Outcome::Superseded(location);
+        assert_eq!(tally.note(0, superseded, Level::Acked), None);
+        let acked = Outcome::Acked(location, Some("1".into()));
+        let whole = tally.note(1, acked, Level::Acked);
+        assert_eq!(whole, Some(reached_at(Level::Acked)));
+        assert_eq!(tally.failed, [(ErrorCode::AckTimeout, 1)]);
+
+        let mut tally = Tally::new(1, 0);
+        let whole = tally.note(0, Outcome::Expired(location), Level::Acked);
+        assert_eq!(whole, Some(Outcome::Expired(location)));
     }
 
     #[test]

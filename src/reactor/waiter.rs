@@ -12,8 +12,10 @@ use slab::Slab;
 
 use crate::base::id::{ConnId, Location, MessageId, ShardId};
 use crate::base::place::Place;
+use crate::base::time::Now;
 use crate::base::wheel::TimerId;
 use crate::mailbox::command::{Outcome, Ticket};
+use crate::reactor::idempotency::Claim;
 use crate::reactor::tally::Tally;
 use crate::wire::api::Level;
 
@@ -35,11 +37,15 @@ struct Waiter {
     wait: Level,
     progress: Option<(Level, Location)>,
     outcome: Option<Outcome>,
+    /// When the outcome came, in monotonic microseconds.
+    answered_us: u64,
     asker: Asker,
     /// The answers so far, when there are several parts to wait for.
     tally: Option<Box<Tally>>,
     /// Ends the waiter's patience; off the wheel once it is answered.
     timer: Option<TimerId>,
+    /// The outcome is noted here too, for whoever asks again; boxed because few ask so.
+    claim: Option<Box<Claim>>,
 }
 
 /// Who gets the answer.
@@ -49,6 +55,8 @@ enum Asker {
     Task(Option<Waker>),
     /// A connection, into whose outbox the answer is written.
     Line(Box<Request>),
+    /// Nobody any more: the place is kept for the claim.
+    Nobody,
 }
 
 /// What a line has asked for, and what its reply must say.
@@ -93,6 +101,8 @@ pub(crate) struct Answer {
     pub(crate) progress: Option<(Level, Location)>,
     /// What became of the parts, when there were several.
     pub(crate) tally: Option<Box<Tally>>,
+    /// When it ended, in monotonic microseconds.
+    pub(crate) at_us: u64,
 }
 
 impl Waiters {
@@ -108,7 +118,17 @@ impl Waiters {
 
     /// Reserves a place for an answer; `None` when the table is full. Dropping the future gives the place back.
     pub(crate) fn open(&self, wait: Level) -> Option<Waiting> {
-        let ticket = self.0.borrow_mut().insert(wait, Asker::Task(None))?;
+        self.open_for(wait, None)
+    }
+
+    /// As [`Self::open`], for a request whose outcome is to be noted even if its sender has hung up by then: the
+    /// sender that lost its connection is the one that asks again.
+    pub(crate) fn open_for(&self, wait: Level, claim: Option<Box<Claim>>) -> Option<Waiting> {
+        let mut table = self.0.borrow_mut();
+        let ticket = table.insert(wait, Asker::Task(None))?;
+        if let Some(waiter) = table.find(ticket) {
+            waiter.claim = claim;
+        }
         Some(Waiting {
             waiters: self.clone(),
             ticket,
@@ -118,7 +138,22 @@ impl Waiters {
     /// Reserves a place for the answer to a line; `None` when the table is full. The answer, or [`Self::forget`], gives
     /// the place back.
     pub(crate) fn open_for_line(&self, wait: Level, request: Box<Request>) -> Option<Ticket> {
-        self.0.borrow_mut().insert(wait, Asker::Line(request))
+        self.open_for_stream(wait, request, None)
+    }
+
+    /// As [`Self::open_for_line`], for a record that may have an idempotency key.
+    pub(crate) fn open_for_stream(
+        &self,
+        wait: Level,
+        request: Box<Request>,
+        claim: Option<Box<Claim>>,
+    ) -> Option<Ticket> {
+        let mut table = self.0.borrow_mut();
+        let ticket = table.insert(wait, Asker::Line(request))?;
+        if let Some(waiter) = table.find(ticket) {
+            waiter.claim = claim;
+        }
+        Some(ticket)
     }
 
     /// Gives the place of a line back that will not hear the answer. Returns the timer that is not needed any more.
@@ -148,7 +183,7 @@ impl Waiters {
     }
 
     /// Delivers an answer; one for a waiter that has left, or was answered before, is dropped.
-    pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome) -> Completed {
+    pub(crate) fn complete(&self, ticket: Ticket, outcome: Outcome, now: Now) -> Completed {
         let mut table = self.0.borrow_mut();
         let Some(waiter) = table.find(ticket).filter(|waiter| waiter.outcome.is_none()) else {
             return Completed::default();
@@ -158,10 +193,14 @@ impl Waiters {
         };
         let timer = waiter.timer.take();
         let progress = waiter.progress;
+        if let Some(claim) = waiter.claim.take() {
+            claim.settle(&outcome, progress, now);
+        }
         match &mut waiter.asker {
             Asker::Task(waker) => {
                 let waker = waker.take();
                 waiter.outcome = Some(outcome);
+                waiter.answered_us = now.us;
                 drop(table);
                 waker.into_iter().for_each(Waker::wake);
                 Completed { timer, reply: None }
@@ -173,10 +212,15 @@ impl Waiters {
                         outcome,
                         progress,
                         tally,
+                        at_us: now.us,
                     };
                     waiter.asker.into_request().map(|request| (request, answer))
                 });
                 Completed { timer, reply }
+            }
+            Asker::Nobody => {
+                table.remove(ticket);
+                Completed { timer, reply: None }
             }
         }
     }
@@ -218,7 +262,7 @@ impl Asker {
     fn into_request(self) -> Option<Box<Request>> {
         match self {
             Self::Line(request) => Some(request),
-            Self::Task(_) => None,
+            Self::Task(_) | Self::Nobody => None,
         }
     }
 }
@@ -236,9 +280,11 @@ impl Table {
             wait,
             progress: None,
             outcome: None,
+            answered_us: 0,
             asker,
             tally: None,
             timer: None,
+            claim: None,
         });
         Some(Ticket {
             shard,
@@ -288,6 +334,7 @@ impl Waiting {
                 outcome,
                 progress: waiter.progress,
                 tally: waiter.tally.take(),
+                at_us: waiter.answered_us,
             }),
             None => {
                 waiter.asker = Asker::Task(Some(waker.clone()));
@@ -307,7 +354,14 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.waiters.0.borrow_mut().remove(self.ticket);
+        let mut table = self.waiters.0.borrow_mut();
+        match table.find(self.ticket) {
+            // It is under way, and its patience will end if nothing else ends it.
+            Some(waiter) if waiter.claim.is_some() && waiter.timer.is_some() => {
+                waiter.asker = Asker::Nobody;
+            }
+            _ => drop(table.remove(self.ticket)),
+        }
     }
 }
 
@@ -324,6 +378,8 @@ mod tests {
         },
     };
 
+    const NOW: Now = Now { us: 7, wall_ms: 0 };
+
     fn poll(waiting: &Waiting) -> Poll<Answer> {
         waiting.poll_answer(Waker::noop())
     }
@@ -332,13 +388,18 @@ mod tests {
     fn a_lower_level_is_progress_not_an_answer() {
         let waiters = Waiters::new(ShardId(0), 8);
         let waiting = waiters.open(Level::Acked).unwrap();
-        waiters.complete(waiting.ticket(), Outcome::Reached(Level::Written, HERE));
+        waiters.complete(
+            waiting.ticket(),
+            Outcome::Reached(Level::Written, HERE),
+            NOW,
+        );
         assert!(poll(&waiting).is_pending());
-        waiters.complete(waiting.ticket(), Outcome::Timeout);
+        waiters.complete(waiting.ticket(), Outcome::Timeout, NOW);
         let answer = Answer {
             outcome: Outcome::Timeout,
             progress: Some((Level::Written, HERE)),
             tally: None,
+            at_us: 7,
         };
         assert_eq!(poll(&waiting), Poll::Ready(answer));
     }
@@ -349,7 +410,7 @@ mod tests {
         let ticket = waiters.open(Level::Written).unwrap().ticket();
         let next = waiters.open(Level::Written).unwrap();
         assert_eq!(next.ticket().waiter, ticket.waiter);
-        waiters.complete(ticket, Outcome::Offline);
+        waiters.complete(ticket, Outcome::Offline, NOW);
         assert!(poll(&next).is_pending());
         assert!(
             waiters.open(Level::Written).is_none(),
@@ -374,11 +435,19 @@ mod tests {
         let ticket = waiters.open_for_line(Level::Acked, request()).unwrap();
         assert!(waiters.is_request(ticket, "7") && !waiters.is_request(ticket, "8"));
         let written = Outcome::Reached(Level::Written, HERE);
-        assert!(waiters.complete(ticket, written).reply.is_none());
-        let (answered, answer) = waiters.complete(ticket, Outcome::Unacked).reply.unwrap();
+        assert!(waiters.complete(ticket, written, NOW).reply.is_none());
+        let (answered, answer) = waiters
+            .complete(ticket, Outcome::Unacked, NOW)
+            .reply
+            .unwrap();
         assert_eq!(answered, request());
         assert_eq!(answer.progress, Some((Level::Written, HERE)));
-        assert!(waiters.complete(ticket, Outcome::Timeout).reply.is_none());
+        assert!(
+            waiters
+                .complete(ticket, Outcome::Timeout, NOW)
+                .reply
+                .is_none()
+        );
 
         let next = waiters.open_for_line(Level::Queued, request()).unwrap();
         waiters.forget(ticket);

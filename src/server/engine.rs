@@ -24,6 +24,7 @@ use crate::net::fdtable::FdTable;
 use crate::net::listener::{self, Listener, ListenerOptions};
 use crate::net::tls::policy::TlsCell;
 use crate::reactor::acceptor::Port;
+use crate::reactor::idempotency::Window;
 use crate::reactor::node::Node;
 use crate::reactor::pressure::PressureGauge;
 use crate::reactor::settings::Settings;
@@ -89,6 +90,7 @@ impl Prepared {
             settings: ArcSwap::from_pointee(settings),
             tls: TlsCell::load(config)?,
             cells: node_cells(usize::from(capacity.reactors)),
+            window: Window::default(),
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),

@@ -29,8 +29,9 @@ pub fn failed(code: ErrorCode, body: &ErrorBody) -> Response<Bytes> {
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, body);
     let advice = match code.status() {
-        429 | 503 => Some((RETRY_AFTER, "1")),
         401 => Some((WWW_AUTHENTICATE, "Bearer")),
+        429 | 503 => Some((RETRY_AFTER, "1")),
+        409 if code.is_retryable() => Some((RETRY_AFTER, "1")),
         _ => None,
     };
     if let Some((name, value)) = advice {
@@ -40,6 +41,8 @@ pub fn failed(code: ErrorCode, body: &ErrorBody) -> Response<Bytes> {
     response
 }
 
+/// The header that says that an answer was given before, to the same request.
+pub const REPLAYED: &str = "idempotent-replayed";
 /// The header that names a request in answers and logs.
 pub const REQUEST_ID: &str = "x-request-id";
 
@@ -55,7 +58,7 @@ mod tests {
             assert_eq!(response.status().as_u16(), code.status());
             assert_eq!(
                 headers.contains_key(RETRY_AFTER),
-                matches!(code.status(), 429 | 503)
+                matches!(code.status(), 429 | 503) || code == ErrorCode::IdempotencyPending
             );
             assert_eq!(headers.contains_key(WWW_AUTHENTICATE), code.status() == 401);
             let body: ErrorBody = serde_json::from_slice(response.body()).unwrap();

@@ -1,17 +1,13 @@
-//! Bodies of the sending API: the envelope in, results and errors out.
+//! Bodies of the sending API: results and errors out, and what else there is to ask.
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::base::close::CloseReason;
 use crate::wire::error::ErrorCode;
-use crate::wire::payload::{Form, Payload};
 
 /// How far a message must have come before the sender is answered, and how far it came.
 #[derive(
@@ -46,109 +42,65 @@ impl Level {
     }
 }
 
-/// What a sender asks for, whether it came as an envelope or as a plain body with a query.
-#[derive(Clone, Debug)]
-pub struct SendRequest {
-    /// What to deliver.
-    pub payload: Payload,
-    /// The level to wait for.
-    pub wait: Level,
-    /// How long to wait for it, in milliseconds; `None` is the server's default.
-    pub timeout_ms: Option<u64>,
-    /// Deliver only on this line, and answer 410 when it is gone.
-    pub connection_id: Option<String>,
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SendOutcome {
+    /// It is in the outbox of the line.
+    Queued,
+    /// The last byte of its frame is with the kernel.
+    Written,
+    /// The device acknowledged it.
+    Acked,
+    /// Its time was over while it waited; it was not written.
+    Expired,
+    /// A newer message took its place while it waited; it was not written.
+    Superseded,
 }
 
-/// A message with its options: the body of type `application/json`. One of `data` and `data_b64` is required.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Envelope<'a> {
-    /// Any JSON value; it arrives as it was sent.
-    #[serde(borrow, default, deserialize_with = "present")]
-    #[schema(value_type = Option<serde_json::Value>)]
-    data: Option<&'a RawValue>,
-    /// Bytes, in base64.
-    #[serde(default)]
-    data_b64: Option<String>,
-    /// How far the message must have come before the answer.
-    #[serde(default)]
-    wait: Option<Level>,
-    /// How long to wait for it, in milliseconds.
-    #[serde(default)]
-    timeout_ms: Option<u64>,
-    /// Deliver only on this line.
-    #[serde(default)]
-    connection_id: Option<String>,
-}
-
-/// Keeps `"data":null` apart from no `data` at all.
-pub(super) fn present<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-impl SendRequest {
-    /// Decodes the body of type `application/json`: always the envelope.
-    ///
-    /// # Errors
-    /// `invalid_body` or `unknown_field`, with what is wrong and where.
-    pub fn from_envelope(body: &Bytes) -> Result<Self, (ErrorCode, String)> {
-        let envelope: Envelope<'_> = decode_object(body).map_err(|(code, cause)| {
-            let hint = "the body of type application/json is the envelope, and any other type is the payload itself";
-            (code, format!("{cause}; {hint}"))
-        })?;
-        let copy = |data: &[u8]| body.slice_ref(data);
-        let payload = payload(envelope.data, envelope.data_b64.as_deref(), copy)?;
-        Ok(Self {
-            payload,
-            wait: envelope.wait.unwrap_or_default(),
-            timeout_ms: envelope.timeout_ms,
-            connection_id: envelope.connection_id,
-        })
+impl SendOutcome {
+    /// The word of the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Written => "written",
+            Self::Acked => "acked",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+        }
     }
 }
 
-/// The payload of an envelope or a record: exactly one of its two members. `copy` takes the bytes of JSON out of what
-/// was read.
-pub(super) fn payload(
-    data: Option<&RawValue>,
-    data_b64: Option<&str>,
-    copy: impl FnOnce(&[u8]) -> Bytes,
-) -> Result<Payload, (ErrorCode, String)> {
-    let fault = |cause: String| Err((ErrorCode::InvalidBody, cause));
-    match (data, data_b64) {
-        (Some(data), None) => Ok(Payload {
-            bytes: copy(data.get().as_bytes()),
-            form: Form::Json,
-        }),
-        (None, Some(text)) => match STANDARD.decode(text) {
-            Ok(bytes) => Ok(Payload {
-                bytes: bytes.into(),
-                form: Form::Binary,
-            }),
-            Err(error) => fault(format!("data_b64 is not base64: {error}")),
-        },
-        (Some(_), Some(_)) => fault("give data or data_b64, not both".into()),
-        (None, None) => fault("data or data_b64 is required".into()),
+impl From<Level> for SendOutcome {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Queued => Self::Queued,
+            Level::Written => Self::Written,
+            Level::Acked => Self::Acked,
+        }
     }
 }
 
 /// The body of a successful send.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SendResult {
     /// The message's id, as the device sees it.
     pub message_id: String,
-    /// What became of it: `queued`, `written` or `acked`.
-    pub result: Level,
-    /// The level reached.
-    pub level: Level,
+    /// What became of it.
+    pub result: SendOutcome,
+    /// The level reached; absent when its time was over on the way to the line.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub level: Option<Level>,
     /// The node that holds the line.
     pub node_id: String,
     /// The line that took it.
     pub connection_id: String,
     /// From accepting the request to reaching the level, in milliseconds.
     pub latency_ms: u64,
+    /// What the device said with its `ack`: any JSON value, as it was said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub data: Option<Box<RawValue>>,
 }
 
 /// A line as the connection list shows it.
@@ -309,10 +261,11 @@ pub struct AccountPage {
 pub struct FanoutResult {
     /// The message's id, as each device sees it.
     pub message_id: String,
-    /// The best that became of it: `queued`, `written` or `acked`.
-    pub result: Level,
-    /// The highest level that any device reached.
-    pub level: Level,
+    /// The best that became of it.
+    pub result: SendOutcome,
+    /// The highest level that any device reached; absent when none did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub level: Option<Level>,
     /// The node that holds the lines.
     pub node_id: String,
     /// How many devices it was for, and how many of them it reached at the level asked for.
@@ -393,7 +346,9 @@ impl ErrorBody {
 }
 
 /// Decodes a body of known fields.
-fn decode_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, (ErrorCode, String)> {
+pub(super) fn decode_object<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+) -> Result<T, (ErrorCode, String)> {
     // serde would take an array for the struct as well.
     if !body.trim_ascii_start().starts_with(b"{") {
         let cause = "the body is not a JSON object";
@@ -407,58 +362,4 @@ fn decode_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, (ErrorCode
             (ErrorCode::InvalidBody, cause)
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn envelope(text: &str) -> Result<SendRequest, ErrorCode> {
-        SendRequest::from_envelope(&Bytes::copy_from_slice(text.as_bytes()))
-            .map_err(|(code, _)| code)
-    }
-
-    #[test]
-    fn data_arrives_as_it_was_sent() {
-        let request =
-            envelope(r#"{"data": {"b":1, "a": 1e400},"wait":"queued","timeout_ms":5}"#).unwrap();
-        assert_eq!(&request.payload.bytes[..], br#"{"b":1, "a": 1e400}"#);
-        assert_eq!((request.wait, request.timeout_ms), (Level::Queued, Some(5)));
-        let request = envelope(r#"{"data_b64":"/wA="}"#).unwrap();
-        assert_eq!(
-            (&request.payload.bytes[..], request.payload.form),
-            (&b"\xff\x00"[..], Form::Binary)
-        );
-    }
-
-    #[test]
-    fn a_wrong_envelope_names_its_fault() {
-        assert_eq!(
-            envelope(r#"{"data":1,"dat":2}"#).unwrap_err(),
-            ErrorCode::UnknownField
-        );
-        for bad in [
-            "",
-            "{}",
-            "[1]",
-            r#"{"data":1,"data_b64":""}"#,
-            r#"{"data_b64":"*"}"#,
-            r#"{"data":1,"wait":"soon"}"#,
-        ] {
-            assert_eq!(envelope(bad).unwrap_err(), ErrorCode::InvalidBody, "{bad}");
-        }
-        assert_eq!(
-            envelope(&format!("{{\"data\":{}", "[".repeat(100_000))).unwrap_err(),
-            ErrorCode::InvalidBody
-        );
-    }
-
-    #[test]
-    fn null_is_data() {
-        // `"data":null` is a JSON value like any other; only its absence is an error.
-        assert_eq!(
-            &envelope(r#"{"data":null}"#).unwrap().payload.bytes[..],
-            b"null"
-        );
-    }
 }

@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 
 use crate::base::close::CloseReason;
 use crate::base::id::MessageId;
-use crate::wire::api::present;
 use crate::wire::cursor::Cursor;
+use crate::wire::envelope::present;
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::{Payload, encode_string};
 use crate::wire::send::{SendFields, SendFrame};
@@ -28,6 +28,8 @@ pub enum DeviceFrame<'a> {
     Ack {
         /// Which one.
         message_id: MessageId,
+        /// What the sender is told with it, as the raw JSON it came as.
+        data: Option<&'a str>,
     },
     /// A message to other devices.
     Send(SendFrame<'a>),
@@ -110,6 +112,7 @@ impl<'a> DeviceFrame<'a> {
                 let message_id = fields.message_id.and_then(MessageId::parse);
                 Ok(Self::Ack {
                     message_id: message_id.ok_or(FrameError::MissingField("message_id"))?,
+                    data: fields.data.map(RawValue::get),
                 })
             }
             "send" => {
@@ -153,6 +156,10 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     timeout_ms: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    ttl_ms: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    collapse_key: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     cursor: Option<&'a RawValue>,
     #[serde(borrow, default)]
     limit: Option<&'a RawValue>,
@@ -190,6 +197,8 @@ impl<'a> Fields<'a> {
             data_b64: self.data_b64,
             wait: self.wait,
             timeout_ms: self.timeout_ms,
+            ttl_ms: self.ttl_ms,
+            collapse_key: self.collapse_key,
         }
     }
 }
@@ -342,6 +351,22 @@ mod tests {
         assert_eq!(
             DeviceFrame::decode(r#"{"id":"7","type":"ping"}"#),
             Ok(DeviceFrame::Ping { id: Some("\"7\"") })
+        );
+        let ack =
+            r#"{"type":"ack","message_id":"00000000000000000000000007","data": {"n": 1e400} }"#;
+        assert_eq!(
+            DeviceFrame::decode(ack),
+            Ok(DeviceFrame::Ack {
+                message_id: MessageId(7),
+                data: Some(r#"{"n": 1e400}"#)
+            })
+        );
+        assert_eq!(
+            DeviceFrame::decode(&ack.replace(r#"{"n": 1e400}"#, "null")),
+            Ok(DeviceFrame::Ack {
+                message_id: MessageId(7),
+                data: Some("null")
+            })
         );
         assert_eq!(
             DeviceFrame::decode(r#"{"type":"dance","id":3}"#),

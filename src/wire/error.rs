@@ -33,6 +33,10 @@ pub enum ErrorCode {
     ConnectionGone,
     /// The target is not connected, or the device may not send to it: the two are told apart to nobody.
     TargetUnavailable,
+    /// The idempotency key was used for another request.
+    IdempotencyConflict,
+    /// The same request, with the same key, is still under way.
+    IdempotencyPending,
     /// The per-caller rate was exceeded.
     RateLimited,
     /// The node has no room for the request now.
@@ -53,7 +57,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in table order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::InvalidId,
         Self::InvalidBody,
@@ -67,6 +71,8 @@ impl ErrorCode {
         Self::DeviceOffline,
         Self::ConnectionGone,
         Self::TargetUnavailable,
+        Self::IdempotencyConflict,
+        Self::IdempotencyPending,
         Self::RateLimited,
         Self::Overloaded,
         Self::Draining,
@@ -112,6 +118,8 @@ impl ErrorCode {
             Self::DeviceOffline => ("device_offline", 404, true),
             Self::ConnectionGone => ("connection_gone", 410, false),
             Self::TargetUnavailable => ("target_unavailable", 404, true),
+            Self::IdempotencyConflict => ("idempotency_conflict", 409, false),
+            Self::IdempotencyPending => ("idempotency_pending", 409, true),
             Self::RateLimited => ("rate_limited", 429, true),
             Self::Overloaded => ("overloaded", 503, true),
             Self::Draining => ("draining", 503, true),

@@ -6,8 +6,10 @@
 pub mod account;
 pub mod answer;
 pub mod api;
+pub mod batch;
 pub mod cursor;
 pub mod device;
+pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod payload;

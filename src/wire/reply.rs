@@ -1,7 +1,7 @@
 //! The `reply` frame: what became of a request that a device gave an id.
 
 use crate::base::id::MessageId;
-use crate::wire::api::Level;
+use crate::wire::api::{Level, SendOutcome};
 use crate::wire::device::append;
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::encode_string;
@@ -19,10 +19,12 @@ pub struct Reply<'a> {
     pub latency_ms: u64,
     /// For a message to an account: how many of its devices it reached, and for how many it was.
     pub devices: Option<(usize, usize)>,
+    /// What the target said with its `ack`, as raw JSON.
+    pub data: Option<&'a str>,
 }
 
 /// Appends the `reply` to a request that was carried out.
-pub fn encode_success(reply: &Reply<'_>, result: Level, out: &mut Vec<u8>) {
+pub fn encode_success(reply: &Reply<'_>, result: SendOutcome, out: &mut Vec<u8>) {
     encode_head(reply, out);
     append(out, format_args!(r#","result":"{}""#, result.word()));
     encode_tail(reply, out);
@@ -31,6 +33,9 @@ pub fn encode_success(reply: &Reply<'_>, result: Level, out: &mut Vec<u8>) {
             out,
             format_args!(r#","devices":{{"targets":{targets},"reached":{reached}}}"#),
         );
+    }
+    if let Some(data) = reply.data {
+        append(out, format_args!(r#","data":{data}"#));
     }
     out.push(b'}');
 }
@@ -84,21 +89,22 @@ mod tests {
         level: Some(Level::Written),
         latency_ms: 3,
         devices: None,
+        data: Some(r#"{"n": 1}"#),
     };
 
     #[test]
     fn replies_are_json_and_echo_the_id_as_it_came() {
         let mut out = Vec::new();
-        encode_success(&REPLY, Level::Written, &mut out);
+        encode_success(&REPLY, SendOutcome::Written, &mut out);
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             value,
-            json!({"type":"reply","id":"a\"b","message_id":MessageId(7).to_string(),"result":"written","level":"written","latency_ms":3})
+            json!({"type":"reply","id":"a\"b","message_id":MessageId(7).to_string(),"result":"written","level":"written","latency_ms":3,"data":{"n":1}})
         );
 
         out.clear();
         let devices = Some((2, 3));
-        encode_success(&Reply { devices, ..REPLY }, Level::Acked, &mut out);
+        encode_success(&Reply { devices, ..REPLY }, SendOutcome::Acked, &mut out);
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["devices"], json!({"targets":3,"reached":2}));
 

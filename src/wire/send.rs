@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::base::id::is_valid_id;
 use crate::wire::api::Level;
+use crate::wire::envelope::check_collapse_key;
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::{Form, Payload};
 
@@ -26,6 +27,10 @@ pub struct SendFrame<'a> {
     pub wait: Level,
     /// How long to wait for it, in milliseconds; `None` is the node's default.
     pub timeout_ms: Option<u64>,
+    /// For how long after acceptance it may still be written, in milliseconds.
+    pub ttl_ms: Option<u64>,
+    /// A newer message with this key may take its place while it waits.
+    pub collapse_key: Option<Cow<'a, str>>,
 }
 
 /// Who a message from a device is for.
@@ -47,6 +52,8 @@ pub(super) struct SendFields<'a> {
     pub(super) data_b64: Option<&'a RawValue>,
     pub(super) wait: Option<&'a RawValue>,
     pub(super) timeout_ms: Option<&'a RawValue>,
+    pub(super) ttl_ms: Option<&'a RawValue>,
+    pub(super) collapse_key: Option<&'a RawValue>,
 }
 
 /// Why a `send` was not understood, for its reply.
@@ -63,7 +70,20 @@ impl<'a> SendFields<'a> {
                 self.timeout_ms,
                 "`timeout_ms` is a whole number of milliseconds",
             )?,
+            ttl_ms: optional(self.ttl_ms, "`ttl_ms` is a whole number of milliseconds")?,
+            collapse_key: self.collapse_key()?,
         })
+    }
+
+    fn collapse_key(self) -> Result<Option<Cow<'a, str>>, Fault> {
+        let fault = "`collapse_key` is 1 to 128 characters of A-Z a-z 0-9 . _ : -";
+        let key: Option<Name<'a>> = optional(self.collapse_key, fault)?;
+        match key {
+            Some(Name(key)) if check_collapse_key(&key).is_err() => {
+                Err((ErrorCode::InvalidBody, fault))
+            }
+            key => Ok(key.map(|Name(key)| key)),
+        }
     }
 
     fn target(self) -> Result<Target<'a>, Fault> {

@@ -8,8 +8,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::base::id::is_valid_id;
-use crate::wire::api::{Level, SendRequest, payload};
+use crate::wire::api::Level;
 use crate::wire::device::{REQUEST_ID_BYTES_MAX, append};
+use crate::wire::envelope::{
+    INVALID_DEVICE_ID, SendRequest, check_collapse_key, check_idempotency_key, payload,
+};
 use crate::wire::error::ErrorCode;
 
 /// A message to one device, and the id under which its fate is to be told.
@@ -85,6 +88,12 @@ struct Fields<'a> {
     timeout_ms: Option<u64>,
     #[serde(default)]
     connection_id: Option<String>,
+    #[serde(default)]
+    ttl_ms: Option<u64>,
+    #[serde(default)]
+    collapse_key: Option<String>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
 }
 
 /// Where a record is to go.
@@ -131,8 +140,14 @@ impl<'a> Fields<'a> {
             return Err(fault(ErrorCode::InvalidBody, cause.into()));
         };
         if !is_valid_id(device.0.as_bytes()) {
-            let cause = "a device id is 1 to 128 characters of A-Z a-z 0-9 . _ : -";
-            return Err(fault(ErrorCode::InvalidId, cause.into()));
+            return Err(fault(ErrorCode::InvalidId, INVALID_DEVICE_ID.into()));
+        }
+        let keys = [
+            self.collapse_key.as_deref().map(check_collapse_key),
+            self.idempotency_key.as_deref().map(check_idempotency_key),
+        ];
+        if let Some(Err(cause)) = keys.into_iter().flatten().find(Result::is_err) {
+            return Err(fault(ErrorCode::InvalidBody, cause.into()));
         }
         let data_b64 = self.data_b64.as_ref().map(|text| &*text.0);
         let payload = payload(self.data, data_b64, Bytes::copy_from_slice)
@@ -145,6 +160,9 @@ impl<'a> Fields<'a> {
                 wait: self.wait.unwrap_or_default(),
                 timeout_ms: self.timeout_ms,
                 connection_id: self.connection_id,
+                ttl_ms: self.ttl_ms,
+                collapse_key: self.collapse_key,
+                idempotency_key: self.idempotency_key,
             },
         })
     }
@@ -245,6 +263,14 @@ mod tests {
             ),
             (
                 r#""to":{"device":"a"},"data":1,"wait":"soon""#,
+                ErrorCode::InvalidBody,
+            ),
+            (
+                r#""to":{"device":"a"},"data":1,"collapse_key":"a b""#,
+                ErrorCode::InvalidBody,
+            ),
+            (
+                r#""to":{"device":"a"},"data":1,"idempotency_key":"""#,
                 ErrorCode::InvalidBody,
             ),
             (

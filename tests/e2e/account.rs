@@ -112,7 +112,7 @@ fn a_message_to_an_account_reaches_all_its_devices_and_nobody_else() {
     assert_eq!(push(&node, "ann", "?wait=queued").status, 202);
     push(&node, "nobody", "").assert_error(404, "device_offline");
     push(&node, "a%20b", "").assert_error(400, "invalid_id");
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
     node.await_metric("tautline_fanouts_total", "", 2.0);
 }
 

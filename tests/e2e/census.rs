@@ -147,6 +147,6 @@ const MOMENTARY: [&str; 4] = [
     "tautline_handshakes",
     "tautline_outbox_bytes",
     "tautline_undelivered",
-    "tautline_ledger_imbalance",
+    "tautline_messages_imbalance",
 ];
 const NOT_COUNTED: [&str; 1] = ["tautline_memory_bytes"];

@@ -71,7 +71,7 @@ fn a_device_reaches_another_of_its_account_and_is_told_how_far_it_came() {
         assert_eq!(reply["message_id"], message["message_id"], "{reply}");
     }
     node.await_metric("tautline_sends_total", "", 3.0);
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn away_and_forbidden_look_the_same() {
     let mut nobody = Device::connect(&node, "tv-alone");
     send(&mut nobody, &json!(1), "tv-nobodys", json!({}));
     assert_refused(&mut nobody, &json!(1), "target_unavailable");
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_message_to_a_device_that_moves_to_a_newer_line_is_delivered_or_refused_neve
         old = new;
     }
     assert!(heard > 0);
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_reply_that_nobody_waits_for_any_more_is_counted() {
     node.await_metric("tautline_replies_undeliverable_total", "", 1.0);
     tv.acknowledge(&message);
     tv.assert_alive();
-    node.await_metric("tautline_messages_acked_total", "", 1.0);
+    node.await_metric("tautline_messages_ended_total", r#"ending="acked""#, 1.0);
 }
 
 #[test]

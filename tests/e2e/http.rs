@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::SockRef;
 
 use crate::deadline::PATIENCE;
 
@@ -133,6 +134,12 @@ impl Http {
     /// Says that nothing more comes from here.
     pub(crate) fn shut_down_writing(&self) {
         self.0.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Resets the connection.
+    pub(crate) fn reset(self) {
+        let linger = Some(Duration::ZERO);
+        SockRef::from(self.0.get_ref()).set_linger(linger).unwrap();
     }
 
     /// Everything until the other side closes, and whether it did before nothing had come for this long.

@@ -52,7 +52,7 @@ fn a_node_short_of_memory_gives_up_newcomers_then_idle_lines_then_messages_and_r
     device.await_welcome();
     assert_eq!(node.push("tv-1", "", b"1").status, 200);
     assert_eq!(device.next()["data"], 1);
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
 }
 
 #[test]

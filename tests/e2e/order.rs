@@ -78,7 +78,7 @@ fn everybody_gets_each_message_once_and_nobody_anothers() {
         }
         assert_eq!(next_of, [ROUNDS; SENDERS], "lost");
     }
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
     let sent = (DEVICES * (SENDERS * ROUNDS + 1)) as f64;
     node.await_metric("tautline_messages_ended_total", r#"ending="written""#, sent);
 }

@@ -136,7 +136,7 @@ fn ten_thousand_pipelined_records_are_answered_once_each_and_arrive_in_order() {
     readers
         .into_iter()
         .for_each(|reader| reader.join().unwrap());
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
     node.await_metric("tautline_stream_records_total", "", RECORDS as f64);
 }
 

@@ -320,7 +320,7 @@ fn a_device_that_does_not_read_is_a_slow_consumer_over_tls_too() {
     assert!(whole, "what did arrive is whole");
     assert!([4002, 1006].contains(&code), "{code}");
     node.await_metric("tautline_undelivered", "", 0.0);
-    node.await_metric("tautline_ledger_imbalance", "", 0.0);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) enum Stage {
     Deny,
     /// Unit, model and end-to-end tests of every member, documentation examples included.
     Test,
-    /// The protocol in the simulator, 200 seeds.
+    /// The protocol in the simulator, 500 seeds.
     Sim,
     /// The lock-free structures under loom.
     Loom,
@@ -95,7 +95,7 @@ impl Outcome {
 
 /// Compiled into the lock-free structures by the loom stage.
 const LOOM_CFG: &str = "--cfg tautline_loom";
-const SIM_SEEDS: &str = "200";
+const SIM_SEEDS: &str = "500";
 const FUZZ_SECONDS_PER_TARGET: u32 = 10;
 /// The same packages and features in every stage, so that nothing is compiled twice.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];

@@ -310,6 +310,11 @@ impl Session {
         }
     }
 
+    /// How much plaintext is in the records that wait.
+    pub fn sealed(&self) -> usize {
+        self.sealed
+    }
+
     /// Records that the socket is to be given.
     pub fn outgoing(&self) -> &[u8] {
         &self.outgoing

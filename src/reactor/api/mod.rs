@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -24,6 +24,7 @@ use crate::head::guard::Guard;
 use crate::head::request::{self, BadHead};
 use crate::head::response::Response as HeadResponse;
 use crate::mailbox::command::{Delivery, Inspection, Post};
+use crate::metrics::ShardCells;
 use crate::net::stream::Transport;
 use crate::protocol::auth::api_key::Bearer;
 use crate::reactor::api::pipe::{Pipe, PipeEnd};
@@ -36,10 +37,10 @@ use crate::reactor::waiter::Waiters;
 use crate::wire::api::ErrorBody;
 use crate::wire::error::ErrorCode;
 
+pub(crate) mod intake;
 pub(crate) mod pipe;
 pub(crate) mod service;
 pub(crate) mod task;
-pub(crate) mod user;
 
 /// The body of an answer that another thread makes.
 pub type ControlBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -56,6 +57,10 @@ pub(crate) struct ApiContext {
     pub(crate) ready: RefCell<Vec<ConnId>>,
     /// What tasks ask of the shard; taken up after they were polled.
     pub(crate) submissions: RefCell<Vec<Submission>>,
+    /// Tasks that go on in the next iteration, because what they do is long.
+    pub(crate) next_iteration: RefCell<Vec<Waker>>,
+    /// Messages of batches that may still be taken up in this iteration.
+    batch_messages_left: Cell<u32>,
     /// The clock reading of the current iteration.
     pub(crate) now: Cell<Now>,
     pub(crate) fallback: Fallback,
@@ -82,11 +87,38 @@ impl ApiContext {
             waiters: Waiters::new(shard, WAITERS_MAX),
             ready: RefCell::default(),
             submissions: RefCell::default(),
+            next_iteration: RefCell::default(),
+            batch_messages_left: Cell::new(0),
             now: Cell::default(),
             fallback,
             post,
             counter: Cell::new(0),
         })
+    }
+
+    /// To be called when an iteration begins: what had to wait for it goes on.
+    pub(crate) fn begin_iteration(&self, now: Now) {
+        self.now.set(now);
+        self.batch_messages_left
+            .set(BATCH_MESSAGES_PER_ITERATION_MAX);
+        self.next_iteration.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether a task waits for the next iteration.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.next_iteration.borrow().is_empty()
+    }
+
+    /// Whether another message of a batch may be taken up in this iteration.
+    fn takes_message_of_batch(&self) -> bool {
+        let left = self.batch_messages_left.get();
+        self.batch_messages_left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// What this shard counts.
+    fn cells(&self) -> &ShardCells {
+        &self.node.cells[usize::from(self.shard.0)]
     }
 
     /// A new message id.
@@ -260,7 +292,9 @@ impl<T: Transport> Shard<T> {
             let submissions = self.api.submissions.take();
             for submission in submissions {
                 match submission {
-                    Submission::Send(delivery, deadline_ms) => self.submit(delivery, deadline_ms),
+                    Submission::Send(delivery, deadline_ms) => {
+                        self.submit(delivery, deadline_ms, now)
+                    }
                     Submission::SendToAccount(errand) => self.run(None, *errand, now),
                     Submission::Ask(inspection, deadline_ms) => self.ask(inspection, deadline_ms),
                 }
@@ -312,5 +346,8 @@ impl<T: Transport> Shard<T> {
     }
 }
 
+/// Messages of batches taken up per iteration, all batches of a shard together: at some 10 µs each, the `send` to a
+/// socket included, a thousand of them must not hold everybody up.
+const BATCH_MESSAGES_PER_ITERATION_MAX: u32 = 64;
 /// Requests of one shard that may wait for an answer at once; more are told `overloaded`.
 const WAITERS_MAX: usize = 65_536;

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use rand::Rng;
 use serde_json::Value;
 
+use super::checker::Sent;
 use super::device::Line;
 use super::wire::{NodeEnd, Wire};
 use super::world::{DEVICES, SHARDS, World};
@@ -51,7 +52,8 @@ impl World {
     /// A back end opens a stream.
     pub(super) fn connect_back_end(&mut self) {
         let shard = self.random.random_range(0..usize::from(SHARDS));
-        let wire = Wire::new(self.random.random_range(600..4_000));
+        let window = self.random.random_range(600..4_000);
+        let wire = Wire::new(window, Rc::clone(&self.written));
         let from = Ipv4Addr::LOCALHOST.into();
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(Door::Peer, from, None, self.now)));
         self.node.sockets.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +106,16 @@ impl World {
                 .insert(number, wait);
             // No device has a number that great, so that order is looked at stream by stream.
             let sender = usize::try_from(by).unwrap() + usize::from(SHARDS);
-            self.checker.send(number, device, sender, wait);
+            let sent = Sent {
+                device,
+                sender,
+                wait,
+                at_ms: arrives_ms,
+                ttl_ms: None,
+                key: None,
+                bound_to: None,
+            };
+            self.checker.send(number, sent);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
+use hashbrown::HashSet;
 use mio::Token;
 
 use crate::net::stream::{Io, Transport};
@@ -31,6 +32,10 @@ pub(super) struct Wire {
     pub(super) is_dropped_by_node: bool,
     /// What the node registered it as.
     pub(super) token: Option<Token>,
+    /// The messages whose last byte some wire of the world has taken.
+    written: Rc<RefCell<HashSet<u64>>>,
+    /// What the node has sent since the last message that was whole.
+    unwritten: Vec<u8>,
     now_ms: u64,
 }
 
@@ -39,9 +44,10 @@ pub(super) struct Wire {
 pub(super) struct NodeEnd(pub(super) Rc<RefCell<Wire>>);
 
 impl Wire {
-    pub(super) fn new(window: usize) -> Rc<RefCell<Self>> {
+    pub(super) fn new(window: usize, written: Rc<RefCell<HashSet<u64>>>) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self {
             window,
+            written,
             ..Self::default()
         }))
     }
@@ -68,6 +74,26 @@ impl Wire {
     /// Takes everything that the node has sent.
     pub(super) fn read_all(&mut self) -> Vec<u8> {
         self.outbound.drain(..).collect()
+    }
+
+    /// Notes which messages are whole by now. Their data are numbers.
+    fn note_written(&mut self, bytes: &[u8]) {
+        const DATA: &[u8] = br#""data":"#;
+        self.unwritten.extend_from_slice(bytes);
+        let find = |bytes: &[u8]| bytes.windows(DATA.len()).position(|seven| seven == DATA);
+        while let Some(at) = find(&self.unwritten) {
+            let rest = &self.unwritten[at + DATA.len()..];
+            let Some(end) = rest.iter().position(|byte| *byte == b'}') else {
+                return;
+            };
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+            let number = digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+            self.written.borrow_mut().insert(number);
+            self.unwritten.drain(..at + DATA.len() + end);
+        }
+        // The beginning of a name may be the end of what has come so far.
+        let keep = self.unwritten.len().min(DATA.len());
+        self.unwritten.drain(..self.unwritten.len() - keep);
     }
 
     /// The device hangs up in order.
@@ -149,6 +175,7 @@ impl Transport for NodeEnd {
             return Io::Blocked;
         }
         wire.outbound.extend(&bytes[..n]);
+        wire.note_written(&bytes[..n]);
         Io::Ready(n)
     }
 

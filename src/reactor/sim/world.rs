@@ -1,14 +1,14 @@
 //! One life: shards, devices, back ends, and chance.
 
+use std::cell::RefCell;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -17,18 +17,17 @@ use super::checker::Checker;
 use super::device::{Heard, Line, frame};
 use super::wire::{NodeEnd, Wire};
 use crate::base::close::CloseReason;
-use crate::base::id::{MessageId, NodeEpoch, ShardId};
-use crate::base::place::{Candidates, Place};
+use crate::base::id::{NodeEpoch, ShardId};
 use crate::base::time::Now;
 use crate::config::Config;
-use crate::mailbox::command::{Command, Delivery, Mailbox, Post, Recipient};
+use crate::mailbox::command::{Command, Mailbox, Post};
 use crate::mailbox::queue::Wake;
-use crate::mailbox::sender::Sender;
-use crate::metrics::{node_cells, total};
+use crate::metrics::{Ending, node_cells, total};
 use crate::net::tls::policy::TlsCell;
 use crate::protocol::upgrade::{Door, Upgrade};
 use crate::reactor::api::ApiContext;
 use crate::reactor::conn::Phase;
+use crate::reactor::idempotency::Window;
 use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
 use crate::reactor::shard::{Shard, conn_id};
@@ -36,8 +35,6 @@ use crate::reactor::waiter::Waiting;
 use crate::route::account::Accounts;
 use crate::route::event::Feed;
 use crate::route::presence::Presence;
-use crate::wire::api::Level;
-use crate::wire::payload::Payload;
 
 /// A node and everything around it.
 pub(super) struct World {
@@ -49,8 +46,13 @@ pub(super) struct World {
     /// Connections by number; a number is never used again.
     pub(super) lines: HashMap<u64, Line>,
     /// Each device's newest connection.
-    newest: HashMap<usize, u64>,
-    waiting: HashMap<u64, Waiting>,
+    pub(super) newest: HashMap<usize, u64>,
+    /// The connections of each device, and the generations of those that were seen to be lines.
+    pub(super) connections: HashMap<usize, Vec<u64>>,
+    pub(super) generations: HashMap<u64, u64>,
+    pub(super) waiting: HashMap<u64, Waiting>,
+    /// Messages that a wire has taken whole.
+    pub(super) written: Rc<RefCell<HashSet<u64>>>,
     pub(super) checker: Checker,
     /// What devices say to each other.
     pub(super) chat: Chat,
@@ -98,6 +100,7 @@ impl World {
             settings: ArcSwap::from_pointee(settings),
             tls: TlsCell::load(&config).unwrap(),
             cells: node_cells(usize::from(SHARDS)),
+            window: Window::default(),
             sockets: AtomicU32::new(0),
             is_unready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
@@ -121,7 +124,10 @@ impl World {
             posts,
             lines: HashMap::new(),
             newest: HashMap::new(),
+            connections: HashMap::new(),
+            generations: HashMap::new(),
             waiting: HashMap::new(),
+            written: Rc::default(),
             checker: Checker::default(),
             chat: Chat::default(),
             left: HashMap::new(),
@@ -140,7 +146,7 @@ impl World {
 
     /// Lives through a few hundred mishaps, then through a quiet time, then drains; returns what tells one life from
     /// another.
-    pub(super) fn live(mut self) -> (u64, usize, u64) {
+    pub(super) fn live(mut self) -> Life {
         for _ in 0..STEPS {
             self.mishap();
             let ms = self.random.random_range(0..400);
@@ -151,13 +157,17 @@ impl World {
         self.check_chat();
         self.check_back_ends();
         self.drain();
-        self.checker.finish();
+        let endings = self.endings();
+        let submitted = total(&self.node.cells, |cells| &cells.submitted);
+        self.checker.finish(submitted, &endings);
         self.check_nothing_left();
-        (
-            self.numbers,
-            self.checker.heard() + self.chat.heard(),
-            total(&self.node.cells, |cells| &cells.bytes_out),
-        )
+        Life {
+            numbers: self.numbers,
+            heard: self.checker.heard() + self.chat.heard(),
+            told: self.checker.told(),
+            bytes_out: total(&self.node.cells, |cells| &cells.bytes_out),
+            endings,
+        }
     }
 
     /// Many devices come at once, and one shard runs ahead of the others, so that presence grows again before every shard
@@ -203,7 +213,8 @@ impl World {
             72..76 => self.with_line(|line, _, _| line.wire.borrow_mut().finish()),
             76..80 => self.with_line(|line, _, _| line.is_stalled = true),
             80..86 => self.with_line(|line, _, _| line.is_stalled = false),
-            86..89 => self.with_line(|line, _, _| line.is_vanished = true),
+            86 => self.race(),
+            87..89 => self.with_line(|line, _, _| line.is_vanished = true),
             89..91 => self.with_line(|line, _, _| line.is_deaf = true),
             91..96 => {
                 self.with_line(|line, now, late| {
@@ -257,7 +268,8 @@ impl World {
         } else {
             self.random.random_range(0..usize::from(SHARDS))
         };
-        let wire = Wire::new(self.random.random_range(600..4_000));
+        let window = self.random.random_range(600..4_000);
+        let wire = Wire::new(window, Rc::clone(&self.written));
         let upgrade = Phase::Upgrade(Box::new(Upgrade::new(
             Door::Devices,
             Ipv4Addr::LOCALHOST.into(),
@@ -265,7 +277,7 @@ impl World {
             self.now,
         )));
         self.node.sockets.fetch_add(1, Ordering::Relaxed);
-        let opened = self.shards[shard].open(NodeEnd(std::rc::Rc::clone(&wire)), upgrade, self.now);
+        let opened = self.shards[shard].open(NodeEnd(Rc::clone(&wire)), upgrade, self.now);
         assert!(opened.is_some());
         self.shards[shard].cells().handshakes.add(1);
         let request = Line::request(device);
@@ -278,31 +290,7 @@ impl World {
         self.lines
             .insert(number, Line::new(number, device, shard, wire));
         self.newest.insert(device, number);
-    }
-
-    /// A back end sends: each has its shard, as an API connection has.
-    fn submit(&mut self) {
-        let sender = self.random.random_range(0..usize::from(SHARDS));
-        let device = self.random.random_range(0..DEVICES);
-        let wait = [Level::Queued, Level::Written, Level::Acked][self.random.random_range(0..3)];
-        let number = self.next_number();
-        let shard = &mut self.shards[sender];
-        let waiting = shard.api.waiters.open(wait).unwrap();
-        let delivery = Delivery {
-            to: Recipient::Device(format!("d-{device}").into()),
-            candidates: Candidates::default(),
-            is_thorough: false,
-            bound_to: None,
-            message_id: MessageId(number.into()),
-            payload: Payload::from_plain(Bytes::from(number.to_string())),
-            from: Sender::Service("sim".into()),
-            wait,
-            ticket: waiting.ticket(),
-            submitted_us: self.now.us,
-        };
-        self.checker.send(number, device, sender, wait);
-        shard.submit(Box::new(delivery), self.now.ms() + PATIENCE_MS);
-        self.waiting.insert(number, waiting);
+        self.connections.entry(device).or_default().push(number);
     }
 
     pub(super) fn next_number(&mut self) -> u64 {
@@ -324,6 +312,7 @@ impl World {
         for i in 0..usize::from(SHARDS) {
             self.iterate((first + i) % usize::from(SHARDS));
         }
+        self.check_ledger();
         self.devices_act();
         self.collect_answers();
     }
@@ -368,10 +357,18 @@ impl World {
             }
         }
         shard.finish_iteration(self.now);
+        for (number, line) in self.lines.iter().filter(|(_, line)| line.shard == i) {
+            let id = line.wire.borrow().token.map(conn_id);
+            let device = id.and_then(|id| shard.arena.get(id)?.device());
+            if let Some(device) = device {
+                self.generations.insert(*number, device.generation);
+            }
+        }
     }
 
     /// Devices read what they got and answer as devices do.
     fn devices_act(&mut self) {
+        let mut replaced = Vec::new();
         let mut numbers: Vec<_> = self.lines.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
@@ -390,8 +387,8 @@ impl World {
                             }
                             if value["ack"] == true {
                                 let ack = format!(
-                                    r#"{{"type":"ack","message_id":{}}}"#,
-                                    value["message_id"]
+                                    r#"{{"type":"ack","message_id":{},"data":{}}}"#,
+                                    value["message_id"], value["data"]
                                 );
                                 wire.send(&frame(1, ack.as_bytes()), now_ms + 5);
                             }
@@ -416,12 +413,18 @@ impl World {
                                 watched.tell(&value, line.device);
                             }
                         }
-                        "welcome" | "goaway" | "error" | "devices" => {}
+                        "goaway" | "error" | "devices" => {}
+                        "welcome" => self.checker.welcome(number, now_ms),
                         other => panic!("unexpected {other}"),
                     },
                     Heard::Ping(payload) => wire.send(&frame(10, &payload), now_ms + 20),
                     Heard::Pong => {}
-                    Heard::Close(_) => wire.finish(),
+                    Heard::Close(code) => {
+                        wire.finish();
+                        if code == CloseReason::Replaced.code() {
+                            replaced.push((number, line.device));
+                        }
+                    }
                 }
             }
             if line.is_over() {
@@ -432,18 +435,9 @@ impl World {
                 self.lines.remove(&number);
             }
         }
-    }
-
-    fn collect_answers(&mut self) {
-        let checker = &mut self.checker;
-        self.waiting
-            .retain(|number, waiting| match waiting.poll_answer(Waker::noop()) {
-                Poll::Ready(answer) => {
-                    checker.answer(*number, &answer);
-                    false
-                }
-                Poll::Pending => true,
-            });
+        for (number, device) in replaced {
+            self.check_replaced(number, device);
+        }
     }
 
     /// No more mishaps: whoever stalled reads again; whoever vanished is found out by the heartbeat.
@@ -461,35 +455,6 @@ impl World {
         assert!(
             self.waiting.is_empty(),
             "somebody waits longer than their patience"
-        );
-    }
-
-    fn check_one_holder(&self) {
-        let mut holders: HashMap<String, usize> = HashMap::new();
-        for shard in &self.shards {
-            for (id, conn) in shard.arena.iter() {
-                let Some(device) = conn.device() else {
-                    continue;
-                };
-                let name = device.identity.device();
-                *holders.entry(name.to_owned()).or_default() += 1;
-                let found = self
-                    .node
-                    .presence
-                    .lookup(self.node.presence.fingerprint(name.as_bytes()));
-                assert!(
-                    found.into_iter().any(|at| at
-                        == Place {
-                            shard: shard.id,
-                            slot: id.slot
-                        }),
-                    "{name} is open and not found"
-                );
-            }
-        }
-        assert!(
-            holders.values().all(|count| *count == 1),
-            "two lines of one device: {holders:?}"
         );
     }
 
@@ -548,18 +513,25 @@ impl World {
         left("handshakes", |cells| &cells.handshakes);
         left("watches", |cells| &cells.watches);
         left("undelivered", |cells| &cells.undelivered);
+        left("unacknowledged", |cells| &cells.unacked);
         left("outbox bytes", |cells| &cells.outbox_bytes);
         assert_eq!(self.node.sockets.load(Ordering::Relaxed), 0, "sockets");
-        let endings: u64 = cells
-            .iter()
-            .flat_map(|cells| cells.endings.iter().map(|ending| ending.value()))
-            .sum();
-        assert_eq!(
-            total(cells, |cells| &cells.submitted),
-            endings,
-            "a message ended twice, or not at all"
-        );
+        for shard in &self.shards {
+            assert!(shard.wheel.is_empty(), "a timer is left");
+        }
     }
+}
+
+/// What tells one life from another.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Life {
+    numbers: u64,
+    heard: usize,
+    bytes_out: u64,
+    /// How its messages ended.
+    pub(super) endings: [u64; Ending::ALL.len()],
+    /// How many of them senders were told of.
+    pub(super) told: [u64; Ending::ALL.len()],
 }
 
 fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Shard<NodeEnd> {
@@ -583,5 +555,3 @@ pub(super) const DEVICES: usize = 8;
 /// More than a crowd needs to get in, however unevenly its shards run.
 const CROWD_ROUNDS_MAX: usize = 200;
 const STEPS: usize = 300;
-/// How long a back end waits for its level.
-const PATIENCE_MS: u64 = 3_000;

@@ -249,7 +249,7 @@ fn an_encrypted_line_takes_more() {
     assert!(Report::new(&config, &fake.machine()).fits());
     config.devices_tls.certificate_file = Some("node.pem".into());
     let report = Report::new(&config, &fake.machine());
-    let lines = 600_000 * 1_024 * 85 / 100 / 6_700;
+    let lines = 600_000 * 1_024 * 85 / 100 / 5_700;
     assert_eq!(
         (report.bites_first, report.lines_max),
         (Some("memory"), lines)

@@ -105,8 +105,10 @@ const OWNERS: &[Owner] = &[
             "metrics",
             "mailbox",
             "route::account",
+            "reactor::idempotency",
         ],
-        "locks belong to the control plane, to the hand-over of a mailbox, and to a stripe of the accounts",
+        "locks belong to the control plane, to the hand-over of a mailbox, and to a stripe of the accounts or of the \
+         idempotency keys",
     ),
     owner(
         "ppp",

@@ -208,13 +208,16 @@ impl Pair {
         while taken < bytes.len() {
             let count = self.near.seal(&bytes[taken..]);
             assert_ne!(count, 0, "nothing can be sealed");
+            assert_eq!(self.near.sealed(), count);
             let records = self.near.outgoing().to_vec();
             assert_eq!(
                 self.near.take_sent(records.len() - 1),
                 None,
                 "not the last byte"
             );
+            assert_eq!(self.near.sealed(), count, "it is still on its way");
             assert_eq!(self.near.take_sent(1), Some(count));
+            assert_eq!(self.near.sealed(), 0);
             taken += count;
             self.deliver(&records);
             // It errs when all that came was read.

@@ -9,14 +9,15 @@ use hyper::body::Incoming;
 use crate::config::section::ApiRole;
 use crate::mailbox::sender::Sender;
 use crate::protocol::push::{Refused, send_request};
-use crate::reactor::api::service::{
-    ApiBody, BUSY, authorize, check_payload, collect, failed, local, patience_ms, reached,
-};
+use crate::reactor::api::intake::{check_payload, patience_ms};
+use crate::reactor::api::service::reply::Reply;
+use crate::reactor::api::service::{ApiBody, authorize, collect, local};
 use crate::reactor::api::{ApiContext, Stage, Submission};
 use crate::reactor::fanout::{Addressee, Errand};
+use crate::reactor::receipt::{BUSY, Receipt};
 use crate::reactor::tally::{PartResult, Tally};
 use crate::wire::answer;
-use crate::wire::api::{ErrorBody, FanoutCount, FanoutPart, FanoutResult, Level, SendRequest};
+use crate::wire::api::{FanoutCount, FanoutPart, FanoutResult, SendOutcome};
 use crate::wire::error::ErrorCode;
 
 /// Answers `POST /v1/users/{user_id}/messages`.
@@ -37,18 +38,23 @@ pub(super) async fn send(
         let cause = "connection_id names one line; send to its device";
         return Err((ErrorCode::BadRequest, cause.into()));
     }
+    if request.idempotency_key.is_some() {
+        let cause = "an idempotency key is for a message to one device";
+        return Err((ErrorCode::BadRequest, cause.into()));
+    }
     check_payload(&request, &settings)?;
     let patience_ms = patience_ms(&request, &settings);
     drop(settings);
     let waiting = context.waiters.open(request.wait).ok_or(BUSY)?;
     let (message_id, now) = (context.mint(), context.now.get());
-    let SendRequest { payload, wait, .. } = request;
     let errand = Box::new(Errand {
         to: Addressee::Account(user_id.into()),
         message_id,
-        payload,
+        payload: request.payload,
         from: Sender::Service(service),
-        wait,
+        wait: request.wait,
+        ttl_ms: request.ttl_ms,
+        collapse_key: request.collapse_key.map(Into::into),
         ticket: waiting.ticket(),
         submitted_us: now.us,
         deadline_ms: now.ms() + patience_ms,
@@ -56,41 +62,36 @@ pub(super) async fn send(
     let submission = Submission::SendToAccount(errand);
     context.submissions.borrow_mut().push(submission);
     let answer = waiting.await;
-    let latency_ms = context.now.get().us.saturating_sub(now.us) / 1_000;
-    let level = answer.progress.map(|(level, _)| level);
-    match (reached(answer.outcome), answer.tally) {
-        (Ok((level, _)), Some(tally)) => {
-            let result = FanoutResult {
-                message_id: message_id.to_string(),
-                result: level,
-                level,
-                node_id: context.node.id.to_string(),
-                devices: FanoutCount {
-                    targets: tally.parts(),
-                    reached: tally.reached,
-                },
-                results: results(context, &tally),
-                latency_ms,
-            };
-            let status = match level {
-                Level::Queued => StatusCode::ACCEPTED,
-                Level::Written | Level::Acked => StatusCode::OK,
-            };
-            Ok(local(answer::json(status, &result)))
+    let latency_ms = answer.at_us.saturating_sub(now.us) / 1_000;
+    let receipt = Receipt::new(message_id, &answer.outcome, answer.progress, latency_ms);
+    let receipt = receipt.map_err(|(code, cause)| {
+        let is_empty = code == ErrorCode::DeviceOffline;
+        (code, if is_empty { NOBODY.into() } else { cause })
+    })?;
+    let Ok(result) = receipt.result() else {
+        let reply = Reply::new(&receipt, &context.node, request_id);
+        return Ok(local(reply.into_response(false)));
+    };
+    let tally = answer.tally.ok_or(BUSY)?;
+    let status = match result {
+        SendOutcome::Written | SendOutcome::Acked => StatusCode::OK,
+        SendOutcome::Queued | SendOutcome::Expired | SendOutcome::Superseded => {
+            StatusCode::ACCEPTED
         }
-        (Err((code @ ErrorCode::AckTimeout, cause)), _) => {
-            let mut body = ErrorBody::new(code, cause, request_id);
-            body.error.message_id = Some(message_id.to_string());
-            body.error.level = level;
-            Ok(failed(code, &body))
-        }
-        (Err((ErrorCode::DeviceOffline, _)), _) => Err((
-            ErrorCode::DeviceOffline,
-            "no device of the account is connected to this node".into(),
-        )),
-        (Err(refused), _) => Err(refused),
-        (Ok(_), None) => Err(BUSY),
-    }
+    };
+    let result = FanoutResult {
+        message_id: message_id.to_string(),
+        result,
+        level: receipt.level,
+        node_id: context.node.id.to_string(),
+        devices: FanoutCount {
+            targets: tally.parts(),
+            reached: tally.reached,
+        },
+        results: results(context, &tally),
+        latency_ms,
+    };
+    Ok(local(answer::json(status, &result)))
 }
 
 fn results(context: &ApiContext, tally: &Tally) -> Vec<FanoutPart> {
@@ -104,3 +105,5 @@ fn results(context: &ApiContext, tally: &Tally) -> Vec<FanoutPart> {
     };
     tally.results.iter().map(part).collect()
 }
+
+const NOBODY: &str = "no device of the account is connected to this node";
