@@ -1,6 +1,6 @@
 //! Log lines go to a writer thread: no reactor waits for a terminal or a disk.
 
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::SubscriberBuilder;
@@ -16,7 +16,9 @@ pub(super) struct Logger {
 impl Logger {
     /// Starts logging to standard error. When the writer cannot keep up, lines are dropped rather than anyone held up.
     pub(super) fn start(log: &Log) -> Self {
-        let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+        let (writer, guard) = NonBlockingBuilder::default()
+            .buffered_lines_limit(LINES_WAITING_MAX)
+            .finish(std::io::stderr());
         let builder = SubscriberBuilder::default()
             .with_writer(writer)
             .with_env_filter(filter(log.level))
@@ -47,6 +49,9 @@ impl Logger {
         (self.set_level)(filter(level));
     }
 }
+
+/// Lines that wait for the writer. The crate's own 128,000 are 4 MB that are paid at the start.
+const LINES_WAITING_MAX: usize = 8_192;
 
 fn filter(level: LogLevel) -> EnvFilter {
     let level = match level {
