@@ -68,6 +68,12 @@ pub fn encode_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).ok();
 }
 
+/// Appends a number.
+pub fn encode_number(number: u64, out: &mut Vec<u8>) {
+    // Writing a number into a Vec has no way to fail.
+    serde_json::to_writer(out, &number).ok();
+}
+
 fn encode_base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);

@@ -4,7 +4,7 @@ use crate::base::id::MessageId;
 use crate::wire::api::{Level, SendOutcome};
 use crate::wire::device::append;
 use crate::wire::error::ErrorCode;
-use crate::wire::payload::encode_string;
+use crate::wire::payload::{encode_number, encode_string};
 
 /// What every reply says.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct Reply<'a> {
 /// Appends the `reply` to a request that was carried out.
 pub fn encode_success(reply: &Reply<'_>, result: SendOutcome, out: &mut Vec<u8>) {
     encode_head(reply, out);
-    append(out, format_args!(r#","result":"{}""#, result.word()));
+    encode_word(br#","result":""#, result.word().as_bytes(), out);
     encode_tail(reply, out);
     if let Some((reached, targets)) = reply.devices {
         append(
@@ -63,18 +63,29 @@ pub fn encode_failure(reply: &Reply<'_>, code: ErrorCode, message: &str, out: &m
     );
 }
 
+// A reply goes out for each message of a stream, so its frame is copied together: formatting took a tenth of our part.
+
 fn encode_head(reply: &Reply<'_>, out: &mut Vec<u8>) {
-    append(out, format_args!(r#"{{"type":"reply","id":{}"#, reply.id));
+    out.extend_from_slice(br#"{"type":"reply","id":"#);
+    out.extend_from_slice(reply.id.as_bytes());
     if let Some(message_id) = reply.message_id {
-        append(out, format_args!(r#","message_id":"{message_id}""#));
+        encode_word(br#","message_id":""#, &message_id.to_text(), out);
     }
 }
 
 fn encode_tail(reply: &Reply<'_>, out: &mut Vec<u8>) {
     if let Some(level) = reply.level {
-        append(out, format_args!(r#","level":"{}""#, level.word()));
+        encode_word(br#","level":""#, level.word().as_bytes(), out);
     }
-    append(out, format_args!(r#","latency_ms":{}"#, reply.latency_ms));
+    out.extend_from_slice(br#","latency_ms":"#);
+    encode_number(reply.latency_ms, out);
+}
+
+/// Appends a member whose value needs no escaping: its name up to the opening quote, and its value.
+fn encode_word(name: &[u8], word: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(word);
+    out.push(b'"');
 }
 
 #[cfg(test)]
