@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rsa::KeySize;
@@ -156,5 +157,9 @@ fn pem(label: &str, der: &[u8]) -> Vec<u8> {
     format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n").into_bytes()
 }
 
-criterion_group!(benches, verify);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = verify
+}
 criterion_main!(benches);

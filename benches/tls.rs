@@ -236,5 +236,9 @@ impl Buffered {
     }
 }
 
-criterion_group!(benches, handshake, record);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = handshake, record
+}
 criterion_main!(benches);
