@@ -291,6 +291,10 @@ pub struct ShardCells {
     pub outbox_bytes: Cell,
     /// Commands refused because a mailbox was full.
     pub mailbox_full: Cell,
+    /// Messages given back because their device was not where they looked for it.
+    pub missed: Cell,
+    /// Messages held because an earlier one to their device was on its way to another shard.
+    pub held: Cell,
     /// Idle lines closed because memory was short.
     pub shed: Cell,
     /// Iterations of the loop.

@@ -54,6 +54,10 @@ pub enum Command {
 pub enum Completion {
     /// What became of a delivery or an inspection.
     Answer(Ticket, Outcome),
+    /// A message that its device was not there for. Bounded by the mailbox it was in.
+    Missed(Box<Delivery>),
+    /// The shard has handled so many deliveries of this one by now, those given back included. At most one per iteration.
+    Settled(ShardId, u64),
     /// A newer line claimed the device: give it up if yours is older. At most one per candidate of a claim, and a
     /// lost one would leave a device with two lines.
     Replace(Box<Replacement>),
@@ -130,10 +134,8 @@ pub enum Outcome {
 pub struct Delivery {
     /// Who the message is for. The owning shard compares, for fingerprints may collide.
     pub to: Recipient,
-    /// Where the recipient may be; the last one is tried next.
-    pub candidates: Candidates,
-    /// The first look found nobody and a second one was taken, at everything that may match.
-    pub is_thorough: bool,
+    /// How its search for the device goes.
+    pub way: Way,
     /// Deliver on this connection only.
     pub bound_to: Option<Location>,
     /// The message's id.
@@ -150,6 +152,19 @@ pub struct Delivery {
     pub submitted_us: u64,
     /// What its sender allows while it waits; boxed because most allow nothing.
     pub terms: Option<Box<Terms>>,
+}
+
+/// How far a message's search for its recipient has come.
+#[derive(Debug, Default)]
+pub struct Way {
+    /// Where the recipient may be; the last one is tried next.
+    pub candidates: Candidates,
+    /// The first look found nobody and a second one was taken, at everything that may match.
+    pub is_thorough: bool,
+    /// Until when its sender has patience, in monotonic milliseconds: it does not start again after that.
+    pub deadline_ms: u64,
+    /// How many messages the shard it is sent to was known to have handled when it was.
+    pub settled: u64,
 }
 
 /// Who a message is for.
@@ -203,7 +218,7 @@ pub struct Inspection {
     pub device_id: Box<str>,
     /// Where it may be; the last one is tried next.
     pub candidates: Candidates,
-    /// As in [`Delivery`].
+    /// As in [`Way`].
     pub is_thorough: bool,
     /// Who is to be told.
     pub ticket: Ticket,

@@ -422,6 +422,22 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
         ),
         |c| &c.mailbox_full,
     ),
+    (
+        (
+            "messages_missed",
+            None,
+            "Messages given back by a reactor because their device had left it",
+        ),
+        |c| &c.missed,
+    ),
+    (
+        (
+            "messages_held",
+            None,
+            "Messages held because an earlier one to their device was on its way to another reactor",
+        ),
+        |c| &c.held,
+    ),
     (("iterations", None, "Iterations of the loops"), |c| {
         &c.iterations
     }),

@@ -157,11 +157,28 @@ impl Shard<Stream> {
         }
     }
 
+    fn admit_api(&mut self, stream: Stream, now: Now) {
+        let api_connections_max =
+            u64::from(self.settings.api.connections_max) / self.node.cells.len() as u64;
+        if self.cells().api_connections.value() >= api_connections_max.max(1) {
+            return self.shut_out(stream, None);
+        }
+        let conn = Box::new(ApiConn::new(&self.api, now));
+        if stream.is_opening() {
+            conn.await_tls(now);
+        }
+        if self.open(stream, Phase::Api(conn), now).is_some() {
+            self.cells().api_connections.add(1);
+        }
+    }
+}
+
+impl<T: Transport> Shard<T> {
     /// Lets a socket in that is to become a line or a stream, or has it told why not. `source` is its address, if that is
     /// limited, and how it stands.
-    fn admit_socket(
+    pub(crate) fn admit_socket(
         &mut self,
-        stream: Stream,
+        stream: T,
         from: IpAddr,
         door: Door,
         source: Option<(AddressKey, Standing)>,
@@ -219,23 +236,8 @@ impl Shard<Stream> {
         streams_max.div_ceil(self.node.cells.len() as u64)
     }
 
-    fn admit_api(&mut self, stream: Stream, now: Now) {
-        let api_connections_max =
-            u64::from(self.settings.api.connections_max) / self.node.cells.len() as u64;
-        if self.cells().api_connections.value() >= api_connections_max.max(1) {
-            return self.shut_out(stream, None);
-        }
-        let conn = Box::new(ApiConn::new(&self.api, now));
-        if stream.is_opening() {
-            conn.await_tls(now);
-        }
-        if self.open(stream, Phase::Api(conn), now).is_some() {
-            self.cells().api_connections.add(1);
-        }
-    }
-
     /// Resets a connection that there is not even room to refuse.
-    fn shut_out(&self, mut stream: Stream, refusal: Option<Refusal>) {
+    fn shut_out(&self, mut stream: T, refusal: Option<Refusal>) {
         stream.abort();
         let refusal = refusal.unwrap_or(Refusal::TableFull);
         self.cells().refused[refusal as usize].add(1);

@@ -148,13 +148,6 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Stages a completion for another shard.
-    fn complete(&mut self, shard: ShardId, completion: Completion) {
-        if let Some(outgoing) = self.outgoing.get_mut(usize::from(shard.0)) {
-            outgoing.stage_completion(completion);
-        }
-    }
-
     /// Asks the shards at the places which of those are lines of the account, a slice of them at a time; each slice is a
     /// part of the answer ([`slices`]). False when a shard could not be asked.
     pub(crate) fn survey(

@@ -14,7 +14,7 @@ impl<T: Transport> Shard<T> {
     /// Carries a command out.
     pub(crate) fn handle_command(&mut self, command: Command, now: Now) {
         match command {
-            Command::Deliver(delivery) => self.deliver(delivery, now),
+            Command::Deliver(delivery) => self.handle_delivery(delivery, now),
             Command::Inspect(inspection) => self.inspect(inspection),
             Command::Survey(survey) => {
                 self.surveys.push_back(survey);
@@ -51,6 +51,8 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn handle_completion(&mut self, completion: Completion, now: Now) {
         match completion {
             Completion::Answer(ticket, outcome) => self.answer(ticket, outcome),
+            Completion::Missed(delivery) => self.handle_missed(delivery),
+            Completion::Settled(shard, handled) => self.handle_settled(shard, handled, now),
             Completion::Replace(replacement) => self.replace(*replacement),
             Completion::Surveyed(surveyed) => self.handle_surveyed(&surveyed),
             Completion::Changed(change) => self.handle_change(&change, now),

@@ -1,12 +1,10 @@
-//! Messages into outboxes, and out of them: submit, deliver, flush, answer.
+//! Messages into outboxes, and out of them: deliver, flush, answer.
 
 use crate::base::close::CloseReason;
-use crate::base::id::{ConnId, MessageId, ShardId};
-use crate::base::place::{Candidates, Place};
+use crate::base::id::{ConnId, Location, MessageId, ShardId};
+use crate::base::place::Place;
 use crate::base::time::Now;
-use crate::mailbox::command::{
-    Command, Delivery, Inspection, Outcome, Recipient, Replacement, Ticket,
-};
+use crate::mailbox::command::{Completion, Delivery, Outcome, Recipient, Replacement};
 use crate::mailbox::sender::Sender;
 use crate::metrics::Ending;
 use crate::net::stream::{Io, Transport};
@@ -14,127 +12,16 @@ use crate::protocol::device::Dialect;
 use crate::reactor::conn::Phase;
 use crate::reactor::fanout::RESULTS_MAX;
 use crate::reactor::outbox::{Flushed, Mark, Waiting};
-use crate::reactor::pressure::Pressure;
-use crate::reactor::shard::{Shard, Timer, token};
-use crate::reactor::sweep::millis;
+use crate::reactor::plant::{Bug, is_planted};
+use crate::reactor::shard::{Shard, token};
 use crate::wire::api::Level;
 use crate::wire::device::{MessageFrom, encode_message};
 use crate::ws::encoder;
 use crate::ws::frame::Opcode;
 
 impl<T: Transport> Shard<T> {
-    /// Takes a message up for delivery: looks the device up, and delivers or passes it on.
-    pub(crate) fn submit(&mut self, mut delivery: Box<Delivery>, deadline_ms: u64, now: Now) {
-        self.cells().submitted.add(1);
-        if self.node.pressure.level() >= Pressure::RefuseMessages {
-            self.count_ending(Ending::Busy);
-            return self.answer(delivery.ticket, Outcome::Busy);
-        }
-        self.limit_patience(delivery.ticket, deadline_ms);
-        if let Recipient::Device(device_id) = &delivery.to {
-            delivery.candidates = self.candidates(device_id);
-        }
-        self.deliver(delivery, now);
-    }
-
-    /// Asks after a device.
-    pub(crate) fn ask(&mut self, mut inspection: Box<Inspection>, deadline_ms: u64) {
-        self.limit_patience(inspection.ticket, deadline_ms);
-        inspection.candidates = self.candidates(&inspection.device_id);
-        self.inspect(inspection);
-    }
-
-    /// How long a sender waits for its level: as long as it asks, within the node's bound.
-    pub(crate) fn patience_ms(&self, asked_ms: Option<u64>) -> u64 {
-        let api = &self.settings.api;
-        let ms = asked_ms.unwrap_or_else(|| millis(api.timeout_default));
-        ms.min(millis(api.timeout_max))
-    }
-
-    pub(crate) fn limit_patience(&mut self, ticket: Ticket, deadline_ms: u64) {
-        let timer = self.wheel.schedule(deadline_ms, Timer::Waiter(ticket));
-        self.api.waiters.set_timer(ticket, timer);
-    }
-
-    fn candidates(&self, device_id: &str) -> Candidates {
-        let presence = &self.node.presence;
-        presence.lookup(presence.fingerprint(device_id.as_bytes()))
-    }
-
-    /// Everywhere the device may be: for when a false match may have hidden it, or it has moved since.
-    fn all_candidates(&self, device_id: &str) -> Candidates {
-        let presence = &self.node.presence;
-        presence.lookup_all(presence.fingerprint(device_id.as_bytes()))
-    }
-
-    /// Delivers a message if this shard holds its device, and passes it on to the next shard that may.
-    pub(crate) fn deliver(&mut self, mut delivery: Box<Delivery>, now: Now) {
-        loop {
-            while let Some(place) = delivery.candidates.last() {
-                if place.shard != self.id {
-                    return self.pass_on(place.shard, delivery);
-                }
-                delivery.candidates.pop();
-                if let Some(conn) = self.recipient(place.slot, &delivery) {
-                    return self.enqueue(conn, *delivery, now);
-                }
-            }
-            let Recipient::Device(device_id) = &delivery.to else {
-                break;
-            };
-            if std::mem::replace(&mut delivery.is_thorough, true) {
-                break;
-            }
-            delivery.candidates = self.all_candidates(device_id);
-        }
-        let (ending, outcome) = match delivery.bound_to {
-            Some(_) => (Ending::Refused, Outcome::Gone),
-            None => (Ending::Offline, Outcome::Offline),
-        };
-        self.count_ending(ending);
-        self.answer(delivery.ticket, outcome);
-    }
-
-    fn pass_on(&mut self, shard: ShardId, delivery: Box<Delivery>) {
-        let ticket = delivery.ticket;
-        if !self.stage(shard, Command::Deliver(delivery)) {
-            self.count_ending(Ending::Busy);
-            self.answer(ticket, Outcome::Busy);
-        }
-    }
-
-    /// Stages a command for another shard; `false` when its mailbox is full.
-    pub(crate) fn stage(&mut self, shard: ShardId, command: Command) -> bool {
-        let outgoing = self.outgoing.get_mut(usize::from(shard.0));
-        let is_staged = outgoing.is_some_and(|outgoing| outgoing.stage(command).is_ok());
-        if !is_staged {
-            self.cells().mailbox_full.add(1);
-        }
-        is_staged
-    }
-
-    /// The line in a slot, if the message is for it. A message to an account is not for the device that sends it.
-    fn recipient(&self, slot: u32, delivery: &Delivery) -> Option<ConnId> {
-        let account = match &delivery.to {
-            Recipient::Device(device_id) => return self.holder(slot, device_id),
-            Recipient::Member(account) => account,
-        };
-        let id = self.arena.id_at(slot)?;
-        let identity = &self.arena.get(id)?.device()?.identity;
-        let is_sender =
-            matches!(&delivery.from, Sender::Device(from) if *from.device_id == *identity.device());
-        (identity.account() == Some(&**account) && !is_sender).then_some(id)
-    }
-
-    /// The line in a slot, if it is the device's.
-    fn holder(&self, slot: u32, device_id: &str) -> Option<ConnId> {
-        let id = self.arena.id_at(slot)?;
-        let device = self.arena.get(id)?.device()?;
-        (device.identity.device() == device_id).then_some(id)
-    }
-
     /// Puts a message into a line's outbox, or says why not.
-    fn enqueue(&mut self, id: ConnId, delivery: Delivery, now: Now) {
+    pub(crate) fn enqueue(&mut self, id: ConnId, delivery: Delivery, now: Now) {
         self.name_holder(id, &delivery);
         let (ticket, wait) = (delivery.ticket, delivery.wait);
         let superseded = match self.check_line(id, &delivery, now) {
@@ -149,6 +36,8 @@ impl<T: Transport> Shard<T> {
         self.mark_dirty(id);
         if wait == Level::Queued {
             self.answer(ticket, Outcome::Reached(Level::Queued, self.location(id)));
+        } else if is_planted(Bug::EarlyWritten) {
+            self.answer(ticket, Outcome::Reached(Level::Written, self.location(id)));
         }
     }
 
@@ -173,10 +62,11 @@ impl<T: Transport> Shard<T> {
         delivery: &Delivery,
         now: Now,
     ) -> Result<Option<Waiting>, (Ending, Outcome)> {
-        if delivery
-            .bound_to
-            .is_some_and(|bound| bound != self.location(id))
-        {
+        let here = self.location(id);
+        let is_elsewhere = |bound: Location| {
+            bound != here && !(is_planted(Bug::SkippedGeneration) && bound.conn.slot == id.slot)
+        };
+        if delivery.bound_to.is_some_and(is_elsewhere) {
             return Err((Ending::Refused, Outcome::Gone));
         }
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
@@ -262,30 +152,6 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Answers an inspection if this shard holds the device, and passes it on to the next shard that may.
-    pub(crate) fn inspect(&mut self, mut inspection: Box<Inspection>) {
-        loop {
-            while let Some(place) = inspection.candidates.last() {
-                if place.shard != self.id {
-                    let ticket = inspection.ticket;
-                    if !self.stage(place.shard, Command::Inspect(inspection)) {
-                        self.answer(ticket, Outcome::Busy);
-                    }
-                    return;
-                }
-                inspection.candidates.pop();
-                let holder = self.holder(place.slot, &inspection.device_id);
-                if let Some(info) = holder.and_then(|id| self.device_info(id)) {
-                    return self.answer(inspection.ticket, Outcome::Found(Box::new(info)));
-                }
-            }
-            if std::mem::replace(&mut inspection.is_thorough, true) {
-                return self.answer(inspection.ticket, Outcome::Offline);
-            }
-            inspection.candidates = self.all_candidates(&inspection.device_id);
-        }
-    }
-
     /// Gives a device up to a newer line of it, or defends it with an even newer one.
     pub(crate) fn replace(&mut self, replacement: Replacement) {
         let Some(id) = self.holder(replacement.slot, &replacement.device_id) else {
@@ -314,11 +180,9 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn post_replacement(&mut self, shard: ShardId, replacement: Replacement) {
         if shard == self.id {
             self.replace(replacement);
-        } else if let Some(outgoing) = self.outgoing.get_mut(usize::from(shard.0)) {
+        } else {
             // In the lane that cannot refuse: a replacement that got lost would leave a device with two lines.
-            outgoing.stage_completion(crate::mailbox::command::Completion::Replace(Box::new(
-                replacement,
-            )));
+            self.complete(shard, Completion::Replace(Box::new(replacement)));
         }
     }
 

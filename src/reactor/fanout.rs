@@ -10,9 +10,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::base::id::{ConnId, MessageId};
-use crate::base::place::{Candidates, Place};
+use crate::base::place::Place;
 use crate::base::time::Now;
-use crate::mailbox::command::{Delivery, Outcome, Recipient, Terms, Ticket};
+use crate::mailbox::command::{Delivery, Outcome, Recipient, Terms, Ticket, Way};
 use crate::mailbox::sender::Sender;
 use crate::net::stream::Transport;
 use crate::reactor::pressure::Pressure;
@@ -49,9 +49,13 @@ pub(crate) enum Addressee {
 /// The errands of a shard that take more than one iteration.
 #[derive(Debug, Default)]
 pub(crate) struct Fanouts {
+    /// Taken up in this iteration; they start in the next.
+    fresh: Vec<Fanout>,
     running: VecDeque<Fanout>,
-    /// What waits behind a running one of the same line.
+    /// What waits behind a running one of the same line, or for what the line sent before to arrive.
     held: HashMap<ConnId, VecDeque<Errand>>,
+    /// The lines whose first held errand waits for that.
+    waiting: VecDeque<ConnId>,
 }
 
 /// A message to an account, under way.
@@ -67,9 +71,15 @@ struct Fanout {
 
 impl<T: Transport> Shard<T> {
     /// Carries an errand of a line out, or lets it wait until an earlier one of the line has.
+    ///
+    /// One to an account goes to places, and so would not be kept behind a message to a device that looks for it again
+    /// ([`order`](crate::reactor::order)): it waits until those have arrived.
     pub(crate) fn send_in_order(&mut self, line: ConnId, errand: Errand, now: Now) {
         if let Some(held) = self.fanouts.held.get_mut(&line) {
             held.push_back(errand);
+        } else if matches!(errand.to, Addressee::Account(_)) && self.has_under_way(line) {
+            self.fanouts.held.entry(line).or_default().push_back(errand);
+            self.fanouts.waiting.push_back(line);
         } else {
             self.run(Some(line), errand, now);
         }
@@ -91,7 +101,7 @@ impl<T: Transport> Shard<T> {
                     places.retain(|place| *place != own);
                 }
                 match self.check_fanout(line, &places, now) {
-                    Ok(()) => self.begin_fanout(line, errand, places, now),
+                    Ok(()) => self.begin_fanout(line, errand, places),
                     Err(outcome) => self.answer(errand.ticket, outcome),
                 }
             }
@@ -127,32 +137,50 @@ impl<T: Transport> Shard<T> {
         Ok(())
     }
 
-    fn begin_fanout(&mut self, line: Option<ConnId>, errand: Errand, places: Vec<Place>, now: Now) {
+    fn begin_fanout(&mut self, line: Option<ConnId>, errand: Errand, places: Vec<Place>) {
         self.cells().fanouts.add(1);
         let results = if line.is_some() { 0 } else { RESULTS_MAX };
         let tally = Tally::new(places.len(), results as usize);
         self.api.waiters.set_tally(errand.ticket, tally);
-        let mut fanout = Fanout {
+        if let Some(line) = line {
+            self.fanouts.held.entry(line).or_default();
+        }
+        self.fanouts.fresh.push(Fanout {
             errand,
             line,
             places,
             submitted: 0,
-        };
-        self.submit_slice(&mut fanout, now);
-        if fanout.is_submitted() {
-            return self.finish_fanout(&fanout, now);
+        });
+    }
+
+    /// Starts what was taken up in the last iteration, each with a slice.
+    ///
+    /// A new line of a device stands in the index once its shard has told the older one's to let it go. By now that was
+    /// received here too: no device gets the message on its older line and on its new one.
+    pub(crate) fn start_fanouts(&mut self, now: Now) {
+        for fanout in std::mem::take(&mut self.fanouts.fresh) {
+            self.continue_fanout(fanout, now);
         }
-        if let Some(line) = line {
-            self.fanouts.held.entry(line).or_default();
-        }
-        self.fanouts.running.push_back(fanout);
     }
 
     /// Goes on with what takes more than one iteration: a slice of the one that has waited longest.
     pub(crate) fn continue_fanouts(&mut self, now: Now) {
-        let Some(mut fanout) = self.fanouts.running.pop_front() else {
-            return;
-        };
+        for _ in 0..self.fanouts.waiting.len() {
+            let Some(line) = self.fanouts.waiting.pop_front() else {
+                break;
+            };
+            if self.has_under_way(line) {
+                self.fanouts.waiting.push_back(line);
+            } else {
+                self.release_held(line, now);
+            }
+        }
+        if let Some(fanout) = self.fanouts.running.pop_front() {
+            self.continue_fanout(fanout, now);
+        }
+    }
+
+    fn continue_fanout(&mut self, mut fanout: Fanout, now: Now) {
         self.submit_slice(&mut fanout, now);
         if !fanout.is_submitted() {
             return self.fanouts.running.push_back(fanout);
@@ -172,9 +200,9 @@ impl<T: Transport> Shard<T> {
             let to = Recipient::Member(Arc::clone(account));
             let ticket = fanout.errand.ticket.for_part(part);
             let mut delivery = fanout.errand.delivery(to, ticket);
-            delivery.candidates.push(*place);
+            delivery.way.candidates.push(*place);
             self.cells().submitted.add(1);
-            self.deliver(Box::new(delivery), now);
+            self.deliver_to_member(Box::new(delivery), now);
         }
         fanout.submitted = end;
     }
@@ -194,7 +222,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         while let Some(errand) = held.pop_front() {
-            self.run(Some(line), errand, now);
+            self.send_in_order(line, errand, now);
             if let Some(newly_held) = self.fanouts.held.get_mut(&line) {
                 newly_held.append(&mut held);
                 return;
@@ -205,7 +233,9 @@ impl<T: Transport> Shard<T> {
     /// Drops what a line that has ended had not begun to send. Its requests are forgotten with it.
     pub(crate) fn forget_held(&mut self, line: ConnId) {
         self.fanouts.held.remove(&line);
-        for fanout in &mut self.fanouts.running {
+        self.fanouts.waiting.retain(|other| *other != line);
+        let fanouts = &mut self.fanouts;
+        for fanout in fanouts.fresh.iter_mut().chain(&mut fanouts.running) {
             fanout.line = fanout.line.filter(|other| *other != line);
         }
     }
@@ -214,13 +244,13 @@ impl<T: Transport> Shard<T> {
 impl Fanouts {
     /// Whether the next iteration has something to go on with.
     pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_empty()
+        self.fresh.is_empty() && self.running.is_empty() && self.waiting.is_empty()
     }
 
     /// Whether nothing is held either.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.running.is_empty() && self.held.is_empty()
+        self.is_idle() && self.held.is_empty()
     }
 }
 
@@ -234,8 +264,10 @@ impl Errand {
     fn delivery(&self, to: Recipient, ticket: Ticket) -> Delivery {
         Delivery {
             to,
-            candidates: Candidates::default(),
-            is_thorough: false,
+            way: Way {
+                deadline_ms: self.deadline_ms,
+                ..Way::default()
+            },
             bound_to: None,
             message_id: self.message_id,
             payload: self.payload.clone(),

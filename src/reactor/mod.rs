@@ -39,10 +39,13 @@ pub(crate) mod input;
 pub(crate) mod line;
 pub mod node;
 pub(crate) mod opening;
+pub(crate) mod order;
 pub(crate) mod outbox;
+mod plant;
 pub mod pressure;
 pub mod receipt;
 pub(crate) mod request;
+pub(crate) mod routing;
 pub mod settings;
 pub(crate) mod shard;
 #[cfg(test)]
@@ -232,6 +235,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         self.surveys_left = SURVEYS_PER_ITERATION_MAX;
         self.cells().iterations.add(1);
         self.receive_commands(now);
+        self.start_fanouts(now);
     }
 
     /// The phases after the sockets were read, in the order that lets an answer leave in the iteration it was made in.
@@ -313,6 +317,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
     /// Hands the other shards what was staged for them, one lock and at most one wake each, and the control plane what
     /// happened to lines.
     fn publish(&mut self) {
+        self.tell_settled();
         for outgoing in &mut self.outgoing {
             outgoing.publish();
         }

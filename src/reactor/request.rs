@@ -116,6 +116,13 @@ impl<T: Transport> Shard<T> {
         self.send_bounded(request.conn, &frame);
     }
 
+    /// Whether a message of a line to a device has neither arrived nor ended.
+    pub(crate) fn has_under_way(&self, id: ConnId) -> bool {
+        let pending = self.requests.0.get(&id);
+        let mut tickets = pending.into_iter().flatten().map(|pending| pending.ticket);
+        tickets.any(|ticket| self.api.waiters.is_under_way(ticket))
+    }
+
     /// Forgets what a line has asked for: it will not hear the answers, and they are counted.
     pub(crate) fn forget_requests(&mut self, id: ConnId) {
         for Pending { ticket, .. } in self.requests.0.remove(&id).unwrap_or_default() {

@@ -29,7 +29,9 @@ use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
 use crate::reactor::fanout::Fanouts;
 use crate::reactor::node::Node;
+use crate::reactor::order::Order;
 use crate::reactor::outbox::Outbox;
+use crate::reactor::plant::{Bug, is_planted};
 use crate::reactor::request::Requests;
 use crate::reactor::settings::Settings;
 use crate::reactor::source::Sources;
@@ -80,6 +82,8 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) close_log: CloseLog,
     /// What lines may still send and get at once.
     pub(crate) allowances: Allowances,
+    /// What is on its way to devices on other shards.
+    pub(crate) order: Order,
     /// Messages to accounts, under way.
     pub(crate) fanouts: Fanouts,
     /// Lines opened in this iteration.
@@ -139,7 +143,6 @@ impl<T: Transport> Shard<T> {
             wheel: Wheel::new(),
             poller,
             mailbox,
-            outgoing,
             api,
             random: SmallRng::seed_from_u64(seed),
             is_stopping: false,
@@ -155,6 +158,7 @@ impl<T: Transport> Shard<T> {
             is_draining: false,
             close_log: CloseLog::default(),
             allowances: Allowances::default(),
+            order: Order::new(outgoing.len()),
             fanouts: Fanouts::default(),
             newcomers: Vec::new(),
             surveys: VecDeque::new(),
@@ -167,6 +171,7 @@ impl<T: Transport> Shard<T> {
             scratch: Vec::new(),
             reply_text: Vec::new(),
             outbox_pool: Vec::new(),
+            outgoing,
             node,
         }
     }
@@ -278,8 +283,8 @@ impl<T: Transport> Shard<T> {
             if let Some((request, answer)) = completed.reply {
                 self.reply(ticket, &request, answer);
             }
-        } else if let Some(outgoing) = self.outgoing.get_mut(usize::from(ticket.shard.0)) {
-            outgoing.stage_completion(Completion::Answer(ticket, outcome));
+        } else {
+            self.complete(ticket.shard, Completion::Answer(ticket, outcome));
         }
     }
 
@@ -377,6 +382,10 @@ impl<T: Transport> Shard<T> {
                     .presence
                     .fingerprint(device.identity.device().as_bytes());
                 self.node.presence.release(fingerprint, self.place(id));
+                if is_planted(Bug::UnconditionalRelease) {
+                    let others = self.node.presence.lookup_all(fingerprint).into_iter();
+                    others.for_each(|other| _ = self.node.presence.release(fingerprint, other));
+                }
                 self.cells().lines.sub(1);
                 let turn = Turn::Ended(device.leaving.unwrap_or(reason));
                 self.leave_account(id, &device.identity, device.generation, turn, now);

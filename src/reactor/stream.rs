@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, MessageId};
-use crate::base::place::Candidates;
 use crate::base::time::{Now, Tick};
-use crate::mailbox::command::{Delivery, Recipient, Terms};
+use crate::mailbox::command::{Delivery, Recipient, Terms, Way};
 use crate::mailbox::sender::Sender;
 use crate::net::stream::Transport;
 use crate::protocol::heartbeat::{Beat, fraction};
@@ -149,8 +148,7 @@ impl<T: Transport> Shard<T> {
         let collapse_key = request.collapse_key.as_deref();
         let delivery = Delivery {
             to: Recipient::Device(device_id.into()),
-            candidates: Candidates::default(),
-            is_thorough: false,
+            way: Way::default(),
             bound_to,
             message_id,
             payload: request.payload,

@@ -233,6 +233,16 @@ impl Waiters {
             .is_some_and(|waiter| waiter.outcome.is_none())
     }
 
+    /// Whether the ticket stands for a message to one device, sent by a line, of which nothing is known yet.
+    pub(crate) fn is_under_way(&self, ticket: Ticket) -> bool {
+        let mut table = self.0.borrow_mut();
+        let is_message = |asker: &Asker| matches!(asker, Asker::Line(request) if request.kind == RequestKind::Send);
+        table.find(ticket).is_some_and(|waiter| {
+            let is_submitted = waiter.timer.is_some() && waiter.tally.is_none();
+            is_submitted && waiter.progress.is_none() && is_message(&waiter.asker)
+        })
+    }
+
     /// How many wait now.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

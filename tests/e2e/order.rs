@@ -1,6 +1,10 @@
 //! From one sending connection to one device in order; from everybody to everybody exactly once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+
+use serde_json::{Value, json};
+use tungstenite::Message;
 
 use crate::device::Device;
 use crate::http::{Http, encode};
@@ -95,8 +99,62 @@ fn send_rounds(node: &Node, sender: usize, devices: usize, rounds: usize) {
     }
 }
 
-fn numbers(data: &serde_json::Value) -> Option<[usize; 3]> {
+fn numbers(data: &Value) -> Option<[usize; 3]> {
     let numbers = data.as_array()?.iter().map(|n| n.as_u64().unwrap());
     let numbers: Vec<_> = numbers.map(|n| usize::try_from(n).unwrap()).collect();
     numbers.try_into().ok()
+}
+
+#[test]
+fn messages_keep_their_order_while_their_device_moves_from_reactor_to_reactor() {
+    const MOVES: usize = 60;
+    let node = Node::start(&["reactor.threads=4"]);
+    let mut device = Device::connect(&node, "tv-1");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| stream_numbers(&node, "tv-1", &is_over));
+        for _ in 0..MOVES {
+            let newer = Device::connect(&node, "tv-1");
+            let mut older = std::mem::replace(&mut device, newer);
+            let (before, code, _) = older.ending();
+            assert_eq!(code, 4502);
+            assert_rising(&before);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    node.push("tv-1", "", b"\"end\"");
+    let mut last = Vec::new();
+    while let message = device.receive()
+        && !message.to_text().unwrap().contains(r#""end""#)
+    {
+        last.push(message);
+    }
+    assert_rising(&last);
+    node.await_metric("tautline_messages_imbalance", "", 0.0);
+}
+
+/// Sends rising numbers over one stream, a hundred of them under way at once.
+fn stream_numbers(node: &Node, device_id: &str, is_over: &AtomicBool) {
+    let protocol = [("Sec-WebSocket-Protocol", "tautline.v1.stream.json")];
+    let mut stream = Device::open(node.ready.peer, "/v1/stream", &protocol).unwrap();
+    stream.await_welcome();
+    let mut next = 0..;
+    while !is_over.load(Ordering::Relaxed) {
+        for n in next.by_ref().take(100) {
+            stream.say(&json!({"id": n, "to": {"device": device_id}, "data": n, "wait": "queued"}));
+        }
+        for _ in 0..100 {
+            assert_eq!(stream.next()["type"], "reply");
+        }
+    }
+}
+
+fn assert_rising(messages: &[Message]) {
+    let mut latest = None;
+    for message in messages.iter().filter(|message| message.is_text()) {
+        let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        let n = message["data"].as_u64();
+        assert!(n > latest, "{n:?} came after {latest:?}");
+        latest = n;
+    }
 }

@@ -2,9 +2,8 @@
 
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 use rand::Rng;
 use serde_json::Value;
 
@@ -12,39 +11,30 @@ use super::checker::Sent;
 use super::device::Line;
 use super::wire::{NodeEnd, Wire};
 use super::world::{DEVICES, SHARDS, World};
-use crate::protocol::upgrade::{Door, Upgrade};
-use crate::reactor::conn::Phase;
+use crate::protocol::upgrade::Door;
 use crate::wire::api::Level;
 
 /// What a back end knows of its records.
 #[derive(Debug, Default)]
 pub(super) struct BackEnd {
-    /// Records without a reply, and the level each asked for.
-    unanswered: HashMap<u64, Level>,
+    /// Records without a reply.
+    unanswered: HashSet<u64>,
     /// The node takes records.
     pub(super) is_welcomed: bool,
 }
 
 impl BackEnd {
-    /// Takes a reply: each record gets one, in any order, and no less than it asked for.
-    pub(super) fn reply(&mut self, value: &Value) -> (u64, bool) {
+    /// Takes a reply: each record gets one, in any order.
+    pub(super) fn reply(&mut self, value: &Value) -> u64 {
         let number = value["id"].as_u64().unwrap();
-        let wait = self.unanswered.remove(&number);
-        let wait = wait.unwrap_or_else(|| panic!("record {number} has two replies, or none asked"));
-        let level = value["level"].as_str().and_then(Level::from_word);
-        if value["error"].is_null() {
-            assert!(level.unwrap() >= wait, "record {number}: {value}");
-        }
-        let is_late = value["error"]["code"] == "ack_timeout";
-        (
-            number,
-            !value["error"].is_null() && !is_late && level.is_none(),
-        )
+        let is_asked = self.unanswered.remove(&number);
+        assert!(is_asked, "record {number} has two replies, or none asked");
+        number
     }
 
     /// The stream has ended: what it was not told it does not know.
     pub(super) fn unknown(&self) -> impl Iterator<Item = u64> {
-        self.unanswered.keys().copied()
+        self.unanswered.iter().copied()
     }
 }
 
@@ -55,11 +45,8 @@ impl World {
         let window = self.random.random_range(600..4_000);
         let wire = Wire::new(window, Rc::clone(&self.written));
         let from = Ipv4Addr::LOCALHOST.into();
-        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(Door::Peer, from, None, self.now)));
-        self.node.sockets.fetch_add(1, Ordering::Relaxed);
-        let opened = self.shards[shard].open(NodeEnd(Rc::clone(&wire)), upgrade, self.now);
+        let opened = self.knock(shard, NodeEnd(Rc::clone(&wire)), from, Door::Peer);
         assert!(opened.is_some());
-        self.shards[shard].cells().handshakes.add(1);
         let request = "GET /v1/stream HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
         wire.borrow_mut().send(request.as_bytes(), self.now.ms());
@@ -92,18 +79,19 @@ impl World {
             let device = self.random.random_range(0..DEVICES);
             let level = self.random.random_range(0..3);
             let wait = [Level::Queued, Level::Written, Level::Acked][level];
+            let is_mortal = self.random.random_ratio(1, 6);
+            let ttl_ms = is_mortal.then(|| self.random.random_range(1..1_000));
+            let key = self.random.random_ratio(1, 4).then_some(7);
+            let terms = ttl_ms.map_or(String::new(), |ttl| format!(r#","ttl_ms":{ttl}"#))
+                + &key.map_or(String::new(), |_| format!(r#","collapse_key":"k-{by}""#));
             let text = format!(
-                r#"{{"id":{number},"to":{{"device":"d-{device}"}},"data":{number},"wait":"{}","timeout_ms":2000}}"#,
+                r#"{{"id":{number},"to":{{"device":"d-{device}"}},"data":{number},"wait":"{}","timeout_ms":2000{terms}}}"#,
                 wait.word()
             );
             let arrives_ms = self.now.ms() + late_ms;
             let line = self.lines.get_mut(&by).unwrap();
             line.say(&text, arrives_ms);
-            line.back_end
-                .as_mut()
-                .unwrap()
-                .unanswered
-                .insert(number, wait);
+            line.back_end.as_mut().unwrap().unanswered.insert(number);
             // No device has a number that great, so that order is looked at stream by stream.
             let sender = usize::try_from(by).unwrap() + usize::from(SHARDS);
             let sent = Sent {
@@ -111,8 +99,8 @@ impl World {
                 sender,
                 wait,
                 at_ms: arrives_ms,
-                ttl_ms: None,
-                key: None,
+                ttl_ms,
+                key,
                 bound_to: None,
             };
             self.checker.send(number, sent);
@@ -122,7 +110,7 @@ impl World {
     /// When nothing has happened for a while, whoever has a stream has its replies.
     pub(super) fn check_back_ends(&self) {
         for line in self.lines.values().filter(|line| !line.is_over()) {
-            let unanswered = line.back_end.iter().flat_map(|b| b.unanswered.keys());
+            let unanswered = line.back_end.iter().flat_map(|b| &b.unanswered);
             let unanswered: Vec<_> = unanswered.collect();
             assert!(
                 unanswered.is_empty(),

@@ -7,14 +7,22 @@ use rand::Rng as _;
 
 use super::checker::Sent;
 use super::world::{DEVICES, SHARDS, World};
-use crate::base::id::{Location, MessageId, ShardId};
-use crate::base::place::Candidates;
-use crate::mailbox::command::{Delivery, Recipient, Terms};
+use crate::base::id::{Location, MessageId};
+use crate::mailbox::command::{Delivery, Recipient, Terms, Way};
 use crate::mailbox::sender::Sender;
 use crate::metrics::{Ending, total};
-use crate::reactor::shard::conn_id;
 use crate::wire::api::Level;
 use crate::wire::payload::Payload;
+
+/// What a back end asks for with a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) wait: Level,
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) key: Option<u8>,
+    /// Name the device's line.
+    pub(super) is_bound: bool,
+}
 
 impl World {
     /// A back end sends, sometimes more than a socket takes.
@@ -23,29 +31,39 @@ impl World {
         let device = self.random.random_range(0..DEVICES);
         let is_burst = self.random.random_ratio(1, 8);
         for _ in 0..if is_burst { 24 } else { 1 } {
-            self.submit_one(sender, device);
+            let wish = self.wish();
+            self.submit_one(sender, device, wish);
+        }
+    }
+
+    /// What a message asks for, at random.
+    fn wish(&mut self) -> Wish {
+        let wait = [Level::Queued, Level::Written, Level::Acked][self.random.random_range(0..3)];
+        let is_mortal = self.random.random_ratio(1, 4);
+        Wish {
+            wait,
+            ttl_ms: is_mortal.then(|| self.random.random_range(0..2_000)),
+            key: self
+                .random
+                .random_ratio(1, 3)
+                .then(|| self.random.random_range(0..2_u8)),
+            is_bound: self.random.random_ratio(1, 8),
         }
     }
 
     /// One message of a back end: each has its shard, as an API connection has.
-    fn submit_one(&mut self, sender: usize, device: usize) {
-        let wait = [Level::Queued, Level::Written, Level::Acked][self.random.random_range(0..3)];
-        let is_mortal = self.random.random_ratio(1, 4);
-        let ttl_ms = is_mortal.then(|| self.random.random_range(0..2_000));
-        let key = self
-            .random
-            .random_ratio(1, 3)
-            .then(|| self.random.random_range(0..2_u8));
-        let is_bound = self.random.random_ratio(1, 8);
-        let bound_to = is_bound.then(|| self.line_of(device)).flatten();
+    pub(super) fn submit_one(&mut self, sender: usize, device: usize, wish: Wish) {
+        let Wish {
+            wait, ttl_ms, key, ..
+        } = wish;
+        let bound_to = wish.is_bound.then(|| self.line_of(device)).flatten();
         let number = self.next_number();
         let from = Sender::Service(format!("sim-{sender}").into());
         let shard = &mut self.shards[sender];
         let waiting = shard.api.waiters.open(wait).unwrap();
         let delivery = Delivery {
             to: Recipient::Device(format!("d-{device}").into()),
-            candidates: Candidates::default(),
-            is_thorough: false,
+            way: Way::default(),
             bound_to: bound_to.map(|(_, location)| location),
             message_id: MessageId(number.into()),
             payload: Payload::from_plain(Bytes::from(number.to_string())),
@@ -74,15 +92,13 @@ impl World {
         self.waiting.insert(number, waiting);
     }
 
-    /// A device's newest connection, as a look-up would tell it.
-    fn line_of(&self, device: usize) -> Option<(u64, Location)> {
-        let connection = *self.newest.get(&device)?;
-        let line = self.lines.get(&connection)?;
-        let location = Location {
-            shard: ShardId(u16::try_from(line.shard).unwrap()),
-            conn: conn_id(line.wire.borrow().token?),
-        };
-        Some((connection, location))
+    /// A device's connection, as a look-up has told it: now, or some time ago.
+    fn line_of(&mut self, device: usize) -> Option<(u64, Location)> {
+        let known = self.connections.get(&device)?;
+        let last = known.len().checked_sub(1)?;
+        let back = self.random.random_range(0..3).min(last);
+        let connection = known[last - back];
+        Some((connection, *self.locations.get(&connection)?))
     }
 
     /// How messages have ended so far.
@@ -90,18 +106,19 @@ impl World {
         Ending::ALL.map(|ending| total(&self.node.cells, |cells| &cells.endings[ending as usize]))
     }
 
-    /// The conservation law, at every step: what neither ended nor waits is in a mailbox.
+    /// The conservation law, at every step: what neither ended nor waits is on its way between shards.
     pub(super) fn check_ledger(&self) {
         let cells = &self.node.cells;
         let submitted = total(cells, |cells| &cells.submitted);
         let ended: u64 = self.endings().iter().sum();
         let waiting =
             total(cells, |cells| &cells.undelivered) + total(cells, |cells| &cells.unacked);
-        let on_their_way: usize = self.shards.iter().map(|shard| shard.mailbox.depth()).sum();
+        let shards = self.shards.iter();
+        let on_their_way: usize = shards.map(|shard| shard.order.len()).sum();
         let missing = submitted.checked_sub(ended + waiting);
         assert!(
             missing.is_some_and(|missing| missing <= on_their_way as u64),
-            "{submitted} taken up, {ended} ended, {waiting} wait, {on_their_way} in mailboxes"
+            "{submitted} taken up, {ended} ended, {waiting} wait, {on_their_way} on their way"
         );
     }
 

@@ -6,7 +6,10 @@ use hashbrown::{HashMap, HashSet};
 use rand::Rng as _;
 use serde_json::Value;
 
+use super::checker::check_claim;
+use super::device::Line;
 use super::world::{DEVICES, World};
+use crate::wire::api::Level;
 
 /// What is known of the messages between devices of one life.
 #[derive(Debug, Default)]
@@ -86,20 +89,29 @@ impl World {
         }
         let mut said = Vec::new();
         self.with_device(|line, now, late| {
-            for (number, to, wait) in sends {
-                let to_text = match to {
-                    To::Device(to) => format!(r#"{{"device":"d-{to}"}}"#),
-                    To::Account(to) => format!(r#"{{"user":"a-{to}"}}"#),
-                };
-                let text = format!(
-                    r#"{{"type":"send","id":{number},"to":{to_text},"data":{number},"wait":"{wait}","timeout_ms":2000}}"#
-                );
-                line.say(&text, now + late);
-                let (by, line) = (line.device, line.number);
-                said.push((number, Said { by, line, to }));
-            }
+            let sends = sends.into_iter();
+            said.extend(
+                sends.map(|(number, to, wait)| (number, line.send(number, to, wait, now + late))),
+            );
         });
         self.chat.said.extend(said);
+    }
+
+    /// A device sends to another.
+    pub(super) fn say_to_device(&mut self, by: usize, device: usize) {
+        self.say(by, To::Device(device));
+    }
+
+    /// A device sends to all of its account.
+    pub(super) fn say_to_account(&mut self, by: usize) {
+        self.say(by, To::Account(account(by)));
+    }
+
+    fn say(&mut self, by: usize, to: To) {
+        let number = self.next_number();
+        let line = &self.lines[&self.newest[&by]];
+        let said = line.send(number, to, "written", self.now.ms() + 1);
+        self.chat.said.insert(number, said);
     }
 
     /// A device of a large account sends to all of it, and then to one; a third of the crowd are in it.
@@ -187,10 +199,14 @@ impl World {
     }
 
     fn online(&self) -> HashSet<usize> {
+        self.open_devices().collect()
+    }
+
+    /// The device of every line that is open.
+    pub(super) fn open_devices(&self) -> impl Iterator<Item = usize> {
         let conns = self.shards.iter().flat_map(|shard| shard.arena.iter());
         let devices = conns.filter_map(|(_, conn)| conn.device());
-        let names = devices.map(|device| device.identity.device().to_owned());
-        names.map(|name| number_of(&name)).collect()
+        devices.map(|device| number_of(device.identity.device()))
     }
 }
 
@@ -230,19 +246,26 @@ impl Chat {
         }
     }
 
-    /// A line got a reply.
-    pub(super) fn reply(&mut self, reply: &Value, line: u64) {
+    /// A line got a reply; `false` if it is not to a message. Of what else has a number, only a watch that is refused has a
+    /// reply.
+    pub(super) fn reply(&mut self, reply: &Value, line: u64, written: &HashSet<u64>) -> bool {
         let Some(number) = reply["id"].as_u64() else {
-            return;
+            return true;
         };
         let Some(said) = self.said.get(&number) else {
-            // A watch that was refused.
-            return;
+            let code = reply["error"]["code"].as_str();
+            assert!(
+                matches!(code, Some("rate_limited" | "overloaded")),
+                "{reply}"
+            );
+            return false;
         };
         assert_eq!(
             said.line, line,
             "the reply to {number} went to another line"
         );
+        let level = reply["level"].as_str().and_then(Level::from_word);
+        check_claim(number, level >= Some(Level::Written), written);
         let code = reply["error"]["code"].as_str();
         // After a timeout, or when a line ended under a written message, the device may have it.
         let may_be_there = code.is_none() || code == Some("ack_timeout");
@@ -257,11 +280,31 @@ impl Chat {
                 "message {number} was heard and yet given up: {reply}"
             );
         }
+        true
     }
 
     /// How many were heard.
     pub(super) fn heard(&self) -> usize {
         self.heard.len()
+    }
+}
+
+impl Line {
+    /// Puts a message to others on its way to the node.
+    fn send(&self, number: u64, to: To, wait: &str, arrives_ms: u64) -> Said {
+        let to_text = match to {
+            To::Device(to) => format!(r#"{{"device":"d-{to}"}}"#),
+            To::Account(to) => format!(r#"{{"user":"a-{to}"}}"#),
+        };
+        let text = format!(
+            r#"{{"type":"send","id":{number},"to":{to_text},"data":{number},"wait":"{wait}","timeout_ms":2000}}"#
+        );
+        self.say(&text, arrives_ms);
+        Said {
+            by: self.device,
+            line: self.number,
+            to,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The judge, who sees only what back ends sent, what devices heard, and what the node says it counted.
 
 use hashbrown::{HashMap, HashSet};
+use serde_json::Value;
 
 use crate::mailbox::command::Outcome;
 use crate::metrics::Ending;
@@ -15,8 +16,6 @@ pub(super) struct Checker {
     /// The last message that a device's connection heard, by sender, collapse key and connection. A newer message may
     /// come earlier than its time only in the place of an older one with its key.
     latest: HashMap<(usize, Option<u8>, u64), u64>,
-    /// When each connection heard its welcome.
-    welcomed: HashMap<u64, u64>,
     answered: HashSet<u64>,
     /// Messages whose sender was told that nothing reached the device.
     lost: HashSet<u64>,
@@ -43,11 +42,6 @@ impl Checker {
         self.sent.insert(number, sent);
     }
 
-    /// A connection of a device heard its welcome.
-    pub(super) fn welcome(&mut self, connection: u64, now_ms: u64) {
-        self.welcomed.insert(connection, now_ms);
-    }
-
     /// A connection of a device heard a message.
     pub(super) fn hear(&mut self, number: u64, device: usize, connection: u64) {
         let sent = &self.sent[&number];
@@ -63,11 +57,6 @@ impl Checker {
             self.heard.insert(number),
             "message {number} was heard twice"
         );
-        // A message that was sent before the line was open may have looked for the device at its older line first.
-        let opened_ms = self.welcomed.get(&connection);
-        if opened_ms.is_none_or(|opened_ms| sent.at_ms < *opened_ms) {
-            return;
-        }
         let place = (sent.sender, sent.key, connection);
         let latest = self.latest.entry(place).or_default();
         assert!(
@@ -96,10 +85,7 @@ impl Checker {
                 answer.outcome,
                 Outcome::Acked(..) | Outcome::Reached(Level::Written, _)
             );
-        assert!(
-            !is_claimed || written.contains(&number),
-            "message {number} is said to be written, and is not"
-        );
+        check_claim(number, is_claimed, written);
         match &answer.outcome {
             Outcome::Reached(level, _) => assert!(
                 *level >= sent.wait,
@@ -110,14 +96,8 @@ impl Checker {
                 assert_eq!(data.as_deref(), Some(&*number.to_string()));
                 assert!(self.heard.contains(&number), "{number} acknowledged itself");
             }
-            Outcome::Expired(_) => assert!(
-                sent.ttl_ms.is_some_and(|ttl| sent.at_ms + ttl <= now_ms),
-                "message {number} expired before its time"
-            ),
-            Outcome::Superseded(_) => assert!(
-                self.has_successor(number, sent),
-                "message {number} gave way to none"
-            ),
+            Outcome::Expired(_) => self.check_expired(number, now_ms),
+            Outcome::Superseded(_) => self.check_superseded(number),
             Outcome::Found(_) | Outcome::Holder(_) | Outcome::Surveyed(_) => {
                 panic!("message {number} was answered with a device")
             }
@@ -142,15 +122,64 @@ impl Checker {
         }
     }
 
-    /// A back end got the reply to a record; `is_lost` if it was told that nothing reached the device.
-    pub(super) fn reply(&mut self, number: u64, is_lost: bool) {
+    /// A back end got the reply to a record.
+    pub(super) fn reply(
+        &mut self,
+        number: u64,
+        reply: &Value,
+        written: &HashSet<u64>,
+        now_ms: u64,
+    ) {
         assert!(
             self.answered.insert(number),
             "message {number} was answered twice"
         );
-        if is_lost {
+        let sent = &self.sent[&number];
+        let level = reply["level"].as_str().and_then(Level::from_word);
+        check_claim(number, level >= Some(Level::Written), written);
+        let result = reply["result"].as_str();
+        let ending = match result {
+            Some("expired") => {
+                self.check_expired(number, now_ms);
+                Some(Ending::Expired)
+            }
+            Some("superseded") => {
+                self.check_superseded(number);
+                Some(Ending::Superseded)
+            }
+            Some("acked") => {
+                assert_eq!(reply["data"], number);
+                assert!(self.heard.contains(&number), "{number} acknowledged itself");
+                Some(Ending::Acked)
+            }
+            Some("written") => Some(Ending::Written),
+            Some("queued") | None => None,
+            Some(other) => panic!("message {number} has the result {other}"),
+        };
+        let is_reached = result.is_some() && !is_dropped(ending);
+        assert!(!is_reached || level >= Some(sent.wait), "{number}: {reply}");
+        if let Some(ending) = ending {
+            self.told[ending as usize] += 1;
+        }
+        let may_be_there = is_reached || reply["error"]["code"] == "ack_timeout";
+        if !may_be_there {
             self.lost.insert(number);
         }
+    }
+
+    fn check_expired(&self, number: u64, now_ms: u64) {
+        let sent = &self.sent[&number];
+        assert!(
+            sent.ttl_ms.is_some_and(|ttl| sent.at_ms + ttl <= now_ms),
+            "message {number} expired before its time"
+        );
+    }
+
+    fn check_superseded(&self, number: u64) {
+        assert!(
+            self.has_successor(number, &self.sent[&number]),
+            "message {number} gave way to none"
+        );
     }
 
     /// The stream of a message's sender has ended: it will never know.
@@ -205,6 +234,18 @@ impl Checker {
     pub(super) fn heard(&self) -> usize {
         self.heard.len()
     }
+}
+
+/// A sender may be told that a message is written only once some wire has taken all of it.
+pub(super) fn check_claim(number: u64, is_claimed: bool, written: &HashSet<u64>) {
+    assert!(
+        !is_claimed || written.contains(&number),
+        "message {number} is said to be written, and is not"
+    );
+}
+
+fn is_dropped(ending: Option<Ending>) -> bool {
+    matches!(ending, Some(Ending::Expired | Ending::Superseded))
 }
 
 /// The ending that an answer stands for, if it can only be one.

@@ -23,6 +23,8 @@ pub(super) struct Line {
     pub(super) is_vanished: bool,
     /// Ignores go-aways, so that the node has to force it.
     pub(super) is_deaf: bool,
+    /// Acknowledges nothing.
+    pub(super) is_mute: bool,
     /// The connection's number.
     pub(super) number: u64,
     /// What it was shown of its account, while it watches.
@@ -31,6 +33,7 @@ pub(super) struct Line {
     pub(super) back_end: Option<BackEnd>,
     received: Vec<u8>,
     is_upgraded: bool,
+    is_refused: bool,
 }
 
 /// What a device hears.
@@ -40,6 +43,8 @@ pub(super) enum Heard {
     Ping(Vec<u8>),
     Pong,
     Close(u16),
+    /// The node did not let it in.
+    Refused(u16),
 }
 
 impl Line {
@@ -51,11 +56,13 @@ impl Line {
             is_stalled: false,
             is_vanished: false,
             is_deaf: false,
+            is_mute: false,
             number,
             watched: None,
             back_end: None,
             received: Vec::new(),
             is_upgraded: false,
+            is_refused: false,
         }
     }
 
@@ -85,7 +92,7 @@ impl Line {
 
     /// Reads what has come and takes the whole frames out of it.
     pub(super) fn hear(&mut self) -> Vec<Heard> {
-        if self.is_stalled || self.is_vanished {
+        if self.is_stalled || self.is_vanished || self.is_refused {
             return Vec::new();
         }
         self.received.extend(self.wire.borrow_mut().read_all());
@@ -97,11 +104,14 @@ impl Line {
             else {
                 return Vec::new();
             };
-            assert!(
-                self.received.starts_with(b"HTTP/1.1 101"),
-                "{}",
-                String::from_utf8_lossy(&self.received)
-            );
+            let head = String::from_utf8_lossy(&self.received);
+            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+            if status != 101 {
+                // Nothing else is in the way of a device of the simulation.
+                assert!(status == 429 || status == 503, "{head}");
+                self.is_refused = true;
+                return vec![Heard::Refused(status)];
+            }
             self.received.drain(..end + 4);
             self.is_upgraded = true;
         }

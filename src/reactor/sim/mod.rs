@@ -1,17 +1,23 @@
 //! A node in a box: the shards of `reactor`, byte for byte, over simulated sockets and a virtual clock.
 //!
 //! Every seed is another life: devices come, talk, stall, vanish and come back elsewhere, back ends send, mailboxes
-//! are too small, bytes are cut and late. The [`checker`] watches from outside: order, no duplicate, no foreign
-//! delivery, one holder per device, every waiter answered, every message with one ending, nothing left over at the end.
+//! are too small, addresses and accounts have their limits, bytes are cut and late. The [`checker`] watches from outside:
+//! order, no duplicate, no foreign delivery, one holder per device, every waiter answered, every message with one ending,
+//! nobody beyond a limit, nothing left over at the end. [`plant`] sees to it that it is awake.
 //!
 //! `SIM_SEED=n` replays one life, `SIM_SEEDS=n` asks for more of them.
 
+mod admission;
 mod back_end;
 mod caller;
 mod chat;
 mod checker;
 mod device;
+mod end;
 mod holder;
+mod order;
+mod plant;
+mod steps;
 mod wire;
 mod world;
 
@@ -24,9 +30,10 @@ fn sim_every_seed_keeps_the_promises() {
     let seeds = seeds();
     let are_many = seeds.clone().count() >= 50;
     let (mut endings, mut told) = ([0; Ending::ALL.len()], [0; Ending::ALL.len()]);
+    let mut turned_away = [0; 2];
     for seed in seeds {
         eprintln!("SIM_SEED={seed}");
-        let life = World::new(seed).live();
+        let life = World::with_limits(seed).live();
         endings
             .iter_mut()
             .zip(life.endings)
@@ -34,8 +41,16 @@ fn sim_every_seed_keeps_the_promises() {
         told.iter_mut()
             .zip(life.told)
             .for_each(|(sum, n)| *sum += n);
+        turned_away
+            .iter_mut()
+            .zip(life.turned_away)
+            .for_each(|(sum, n)| *sum += n);
     }
-    eprintln!("endings {endings:?}, told {told:?}");
+    eprintln!("endings {endings:?}, told {told:?}, turned away {turned_away:?}");
+    assert!(
+        turned_away.iter().all(|n| *n > 0) || !are_many,
+        "no limit bites"
+    );
     // A promise about an ending is worth something only where messages end so.
     for (ending, (counted, told)) in Ending::ALL.into_iter().zip(endings.into_iter().zip(told)) {
         // Back ends have no allowance; and somebody who was told `offline` may have lost a message on the way.
@@ -76,7 +91,7 @@ fn sim_a_message_to_a_large_account_reaches_each_device_once_and_holds_nobody_up
 
 #[test]
 fn sim_the_same_seed_is_the_same_life() {
-    let trace = |seed| World::new(seed).live();
+    let trace = |seed| World::with_limits(seed).live();
     assert_eq!(trace(7), trace(7));
     assert_ne!(trace(7), trace(8));
 }

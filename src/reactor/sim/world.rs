@@ -1,10 +1,9 @@
 //! One life: shards, devices, back ends, and chance.
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,21 +11,21 @@ use hashbrown::{HashMap, HashSet};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::admission::address;
 use super::chat::{Chat, OFFLINE_AFTER_MS};
 use super::checker::Checker;
 use super::device::{Heard, Line, frame};
 use super::wire::{NodeEnd, Wire};
 use crate::base::close::CloseReason;
-use crate::base::id::{NodeEpoch, ShardId};
+use crate::base::id::{Location, NodeEpoch, ShardId};
 use crate::base::time::Now;
 use crate::config::Config;
-use crate::mailbox::command::{Command, Mailbox, Post};
+use crate::mailbox::command::{Mailbox, Post};
 use crate::mailbox::queue::Wake;
 use crate::metrics::{Ending, node_cells, total};
 use crate::net::tls::policy::TlsCell;
-use crate::protocol::upgrade::{Door, Upgrade};
+use crate::protocol::upgrade::Door;
 use crate::reactor::api::ApiContext;
-use crate::reactor::conn::Phase;
 use crate::reactor::idempotency::Window;
 use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
@@ -42,7 +41,7 @@ pub(super) struct World {
     pub(super) now: Now,
     pub(super) node: Arc<Node>,
     pub(super) shards: Vec<Shard<NodeEnd>>,
-    posts: Vec<Post>,
+    pub(super) posts: Vec<Post>,
     /// Connections by number; a number is never used again.
     pub(super) lines: HashMap<u64, Line>,
     /// Each device's newest connection.
@@ -50,6 +49,8 @@ pub(super) struct World {
     /// The connections of each device, and the generations of those that were seen to be lines.
     pub(super) connections: HashMap<usize, Vec<u64>>,
     pub(super) generations: HashMap<u64, u64>,
+    /// Where each connection is, or was.
+    pub(super) locations: HashMap<u64, Location>,
     pub(super) waiting: HashMap<u64, Waiting>,
     /// Messages that a wire has taken whole.
     pub(super) written: Rc<RefCell<HashSet<u64>>>,
@@ -59,8 +60,9 @@ pub(super) struct World {
     /// When each device was last seen to lose a connection.
     pub(super) left: HashMap<usize, u64>,
     numbers: u64,
-    /// Back ends stream, and devices keep to their shards: what a move does to the order of messages is looked at in lives
-    /// without them.
+    /// Something happens at any time.
+    is_eventful: bool,
+    /// Back ends stream.
     has_back_ends: bool,
 }
 
@@ -73,8 +75,12 @@ impl Wake for NoWake {
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
+        Self::configured(seed, Config::default())
+    }
+
+    /// A node with these limits, and with times that fit a short life.
+    pub(super) fn configured(seed: u64, mut config: Config) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
-        let mut config = Config::default();
         config.heartbeat.ping_after = Duration::from_secs(5);
         config.heartbeat.pong_timeout = Duration::from_secs(2);
         config.lifetime.age_max = Duration::from_secs(60);
@@ -83,6 +89,7 @@ impl World {
         config.presence.offline_after = Duration::from_millis(OFFLINE_AFTER_MS);
         config.limits.sends_per_second = 20;
         config.limits.sends_burst = 20;
+        config.limits.handshakes_max = 60_000;
         config.api.stream_window = 4;
         config.limits.outbox_bytes_max = crate::config::size::Size::kib(2);
         let settings = Settings::load(&config).unwrap();
@@ -126,12 +133,14 @@ impl World {
             newest: HashMap::new(),
             connections: HashMap::new(),
             generations: HashMap::new(),
+            locations: HashMap::new(),
             waiting: HashMap::new(),
             written: Rc::default(),
             checker: Checker::default(),
             chat: Chat::default(),
             left: HashMap::new(),
             numbers: 0,
+            is_eventful: false,
             has_back_ends: false,
         }
     }
@@ -140,18 +149,20 @@ impl World {
     pub(super) fn with_back_ends(seed: u64) -> Self {
         Self {
             has_back_ends: true,
-            ..Self::new(seed)
+            ..Self::with_limits(seed)
         }
     }
 
     /// Lives through a few hundred mishaps, then through a quiet time, then drains; returns what tells one life from
     /// another.
     pub(super) fn live(mut self) -> Life {
+        self.is_eventful = true;
         for _ in 0..STEPS {
             self.mishap();
             let ms = self.random.random_range(0..400);
             self.step(ms);
         }
+        self.is_eventful = false;
         self.calm_down();
         self.check_one_holder();
         self.check_chat();
@@ -165,6 +176,7 @@ impl World {
             numbers: self.numbers,
             heard: self.checker.heard() + self.chat.heard(),
             told: self.checker.told(),
+            turned_away: self.turned_away(),
             bytes_out: total(&self.node.cells, |cells| &cells.bytes_out),
             endings,
         }
@@ -197,26 +209,27 @@ impl World {
 
     fn mishap(&mut self) {
         match self.random.random_range(0..100) {
-            0..12 => {
+            0..18 => {
                 let device = self.random.random_range(0..DEVICES);
                 self.connect(device);
             }
-            32..40 if self.has_back_ends => self.stream(),
-            12..40 => self.submit(),
-            40..60 => self.chat(),
-            60..66 => self.with_line(|line, _, _| line.wire.borrow_mut().cut()),
-            66..72 => self.with_line(|line, now, late| {
+            18..26 if self.has_back_ends => self.stream(),
+            18..44 => self.submit(),
+            44..62 => self.chat(),
+            62..65 => self.with_line(|line, _, _| line.wire.borrow_mut().cut()),
+            65..69 => self.with_line(|line, now, late| {
                 line.wire
                     .borrow_mut()
                     .send(&frame(8, &[3, 232]), now + late)
             }),
-            72..76 => self.with_line(|line, _, _| line.wire.borrow_mut().finish()),
-            76..80 => self.with_line(|line, _, _| line.is_stalled = true),
-            80..86 => self.with_line(|line, _, _| line.is_stalled = false),
-            86 => self.race(),
-            87..89 => self.with_line(|line, _, _| line.is_vanished = true),
-            89..91 => self.with_line(|line, _, _| line.is_deaf = true),
-            91..96 => {
+            69..72 => self.with_line(|line, _, _| line.wire.borrow_mut().finish()),
+            72..76 => self.with_line(|line, _, _| line.is_stalled = true),
+            76..84 => self.with_line(|line, _, _| line.is_stalled = false),
+            84 => self.race(),
+            85..87 => self.with_line(|line, _, _| line.is_vanished = true),
+            87..89 => self.with_line(|line, _, _| line.is_deaf = true),
+            89 => self.with_line(|line, _, _| line.is_mute = true),
+            90..95 => {
                 self.with_line(|line, now, late| {
                     line.wire
                         .borrow_mut()
@@ -263,23 +276,15 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, device: usize) {
-        let shard = if self.has_back_ends {
-            device % usize::from(SHARDS)
-        } else {
-            self.random.random_range(0..usize::from(SHARDS))
-        };
+        let shard = self.random.random_range(0..usize::from(SHARDS));
+        self.connect_to(shard, device);
+    }
+
+    pub(super) fn connect_to(&mut self, shard: usize, device: usize) {
         let window = self.random.random_range(600..4_000);
         let wire = Wire::new(window, Rc::clone(&self.written));
-        let upgrade = Phase::Upgrade(Box::new(Upgrade::new(
-            Door::Devices,
-            Ipv4Addr::LOCALHOST.into(),
-            None,
-            self.now,
-        )));
-        self.node.sockets.fetch_add(1, Ordering::Relaxed);
-        let opened = self.shards[shard].open(NodeEnd(Rc::clone(&wire)), upgrade, self.now);
-        assert!(opened.is_some());
-        self.shards[shard].cells().handshakes.add(1);
+        let end = NodeEnd(Rc::clone(&wire));
+        let location = self.knock(shard, end, address(device), Door::Devices);
         let request = Line::request(device);
         let cut = self.random.random_range(0..request.len());
         wire.borrow_mut().send(&request[..cut], self.now.ms());
@@ -290,6 +295,8 @@ impl World {
         self.lines
             .insert(number, Line::new(number, device, shard, wire));
         self.newest.insert(device, number);
+        self.locations
+            .extend(location.map(|location| (number, location)));
         self.connections.entry(device).or_default().push(number);
     }
 
@@ -298,8 +305,33 @@ impl World {
         self.numbers
     }
 
-    /// Lets time pass and gives every shard an iteration, in any order.
+    /// Lets time pass and gives every shard an iteration, in any order; one of them may be in the middle of its own while
+    /// the others have theirs.
     pub(super) fn step(&mut self, ms: u64) {
+        self.pass(ms);
+        let first = self.random.random_range(0..usize::from(SHARDS));
+        let slow = self.random.random_ratio(1, 2).then_some(first);
+        if slow.is_some() {
+            self.begin(first);
+        }
+        for i in 1..usize::from(SHARDS) {
+            self.iterate((first + i) % usize::from(SHARDS));
+        }
+        match slow {
+            Some(slow) => {
+                // What it takes up now it has looked up later than what it took up before, and sends together with that.
+                if self.is_eventful && self.random.random_ratio(1, 3) {
+                    self.submit();
+                }
+                self.finish(slow);
+            }
+            None => self.iterate(first),
+        }
+        self.look();
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, ms: u64) {
         let from_ms = self.now.ms();
         self.now = Now {
             us: self.now.us + ms * 1_000,
@@ -308,18 +340,29 @@ impl World {
         for line in self.lines.values() {
             line.wire.borrow_mut().advance(from_ms, self.now.ms());
         }
-        let first = self.random.random_range(0..usize::from(SHARDS));
-        for i in 0..usize::from(SHARDS) {
-            self.iterate((first + i) % usize::from(SHARDS));
-        }
+    }
+
+    /// Has devices and back ends take what came of it, and what the node says judged.
+    pub(super) fn look(&mut self) {
         self.check_ledger();
+        self.check_limits();
         self.devices_act();
         self.collect_answers();
     }
 
-    fn iterate(&mut self, i: usize) {
+    pub(super) fn iterate(&mut self, i: usize) {
+        self.begin(i);
+        self.finish(i);
+    }
+
+    /// The first phases of an iteration: what other shards have said.
+    pub(super) fn begin(&mut self, i: usize) {
+        self.shards[i].begin_iteration(self.now);
+    }
+
+    /// The rest of it.
+    pub(super) fn finish(&mut self, i: usize) {
         let shard = &mut self.shards[i];
-        shard.begin_iteration(self.now);
         let mut numbers: Vec<_> = self
             .lines
             .iter()
@@ -369,6 +412,8 @@ impl World {
     /// Devices read what they got and answer as devices do.
     fn devices_act(&mut self) {
         let mut replaced = Vec::new();
+        let written = Rc::clone(&self.written);
+        let written = written.borrow();
         let mut numbers: Vec<_> = self.lines.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
@@ -385,7 +430,7 @@ impl World {
                             } else {
                                 self.checker.hear(message, line.device, number);
                             }
-                            if value["ack"] == true {
+                            if value["ack"] == true && !line.is_mute {
                                 let ack = format!(
                                     r#"{{"type":"ack","message_id":{},"data":{}}}"#,
                                     value["message_id"], value["data"]
@@ -396,10 +441,11 @@ impl World {
                         "goaway" if !line.is_deaf => wire.send(&frame(8, &[3, 233]), now_ms + 50),
                         "reply" => match &mut line.back_end {
                             Some(back_end) => {
-                                let (record, is_lost) = back_end.reply(&value);
-                                self.checker.reply(record, is_lost);
+                                let record = back_end.reply(&value);
+                                self.checker.reply(record, &value, &written, now_ms);
                             }
-                            None => self.chat.reply(&value, number),
+                            None if self.chat.reply(&value, number, &written) => {}
+                            None => line.watched = None,
                         },
                         "welcome" if line.back_end.is_some() => {
                             line.back_end.as_mut().unwrap().is_welcomed = true;
@@ -413,12 +459,12 @@ impl World {
                                 watched.tell(&value, line.device);
                             }
                         }
-                        "goaway" | "error" | "devices" => {}
-                        "welcome" => self.checker.welcome(number, now_ms),
+                        "goaway" | "error" | "devices" | "welcome" => {}
                         other => panic!("unexpected {other}"),
                     },
                     Heard::Ping(payload) => wire.send(&frame(10, &payload), now_ms + 20),
                     Heard::Pong => {}
+                    Heard::Refused(_) => wire.finish(),
                     Heard::Close(code) => {
                         wire.finish();
                         if code == CloseReason::Replaced.code() {
@@ -427,97 +473,20 @@ impl World {
                     }
                 }
             }
-            if line.is_over() {
-                match &line.back_end {
-                    Some(back_end) => back_end.unknown().for_each(|n| self.checker.give_up(n)),
-                    None => drop(self.left.insert(line.device, now_ms)),
-                }
-                self.lines.remove(&number);
-            }
         }
+        self.forget_ended();
         for (number, device) in replaced {
             self.check_replaced(number, device);
         }
     }
 
-    /// No more mishaps: whoever stalled reads again; whoever vanished is found out by the heartbeat.
-    fn calm_down(&mut self) {
-        for line in self.lines.values_mut() {
-            line.is_stalled = false;
-        }
-        for _ in 0..150 {
-            self.step(100);
-        }
-        assert!(
-            self.lines.values().all(|line| !line.is_vanished),
-            "the heartbeat did not find a vanished device out"
-        );
-        assert!(
-            self.waiting.is_empty(),
-            "somebody waits longer than their patience"
-        );
-    }
-
-    fn drain(&mut self) {
-        for post in &self.posts {
-            post.post(Command::Drain { spread_ms: 2_000 }).unwrap();
-        }
-        for _ in 0..90 {
-            self.step(100);
-        }
-        assert_eq!(
-            total(&self.node.cells, |cells| &cells.lines),
-            0,
-            "a line outlived the drain"
-        );
-        assert_eq!(
-            total(&self.node.cells, |cells| &cells.streams),
-            0,
-            "a stream outlived the drain"
-        );
-        for post in &self.posts {
-            post.post(Command::Stop(CloseReason::Shutdown)).unwrap();
-        }
-        for _ in 0..60 {
-            self.step(100);
-        }
-    }
-
-    fn check_nothing_left(&self) {
-        for shard in &self.shards {
-            assert!(shard.is_done(), "a connection is left");
-            assert_eq!(shard.api.waiters.len(), 0, "a waiter is left");
-            assert_eq!(shard.requests.len(), 0, "a request is left");
-            assert_eq!(shard.allowances.len(), 0, "an allowance is left");
-            assert!(shard.fanouts.is_empty(), "a message to an account is left");
-            assert!(shard.watches.is_empty(), "a watch is left");
-        }
-        for device in 0..DEVICES {
-            let presence = &self.node.presence;
-            let found = presence.lookup(presence.fingerprint(format!("d-{device}").as_bytes()));
-            assert_eq!(
-                found.into_iter().count(),
-                0,
-                "d-{device} is left in presence"
-            );
-        }
-        assert!(
-            self.node.accounts.is_empty(),
-            "a line is left in its account"
-        );
-        assert_eq!(self.node.accounts.watched(), 0, "a watch is left");
-        let cells = &self.node.cells;
-        let left = |name, number: fn(&crate::metrics::ShardCells) -> &crate::metrics::Cell| {
-            assert_eq!(total(cells, number), 0, "{name}");
-        };
-        left("handshakes", |cells| &cells.handshakes);
-        left("watches", |cells| &cells.watches);
-        left("undelivered", |cells| &cells.undelivered);
-        left("unacknowledged", |cells| &cells.unacked);
-        left("outbox bytes", |cells| &cells.outbox_bytes);
-        assert_eq!(self.node.sockets.load(Ordering::Relaxed), 0, "sockets");
-        for shard in &self.shards {
-            assert!(shard.wheel.is_empty(), "a timer is left");
+    /// Connections that either end has given up are no more.
+    fn forget_ended(&mut self) {
+        for (_, line) in self.lines.extract_if(|_, line| line.is_over()) {
+            match &line.back_end {
+                Some(back_end) => back_end.unknown().for_each(|n| self.checker.give_up(n)),
+                None => drop(self.left.insert(line.device, self.now.ms())),
+            }
         }
     }
 }
@@ -528,6 +497,8 @@ pub(super) struct Life {
     numbers: u64,
     heard: usize,
     bytes_out: u64,
+    /// Connections refused for their address, and for their account.
+    pub(super) turned_away: [u64; 2],
     /// How its messages ended.
     pub(super) endings: [u64; Ending::ALL.len()],
     /// How many of them senders were told of.
@@ -551,7 +522,7 @@ fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Sha
 
 pub(super) const SHARDS: u16 = 3;
 pub(super) const DEVICES: usize = 8;
-/// Mishaps in one life.
 /// More than a crowd needs to get in, however unevenly its shards run.
 const CROWD_ROUNDS_MAX: usize = 200;
+/// Mishaps in one life.
 const STEPS: usize = 300;

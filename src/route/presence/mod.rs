@@ -289,6 +289,11 @@ impl fmt::Debug for Presence {
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
+    /// Its bits, which are as random as a hash's.
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// Never zero, so that no word is.
     fn tag(self) -> u64 {
         (self.0 >> 32).max(1)

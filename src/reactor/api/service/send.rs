@@ -8,10 +8,9 @@ use http::request::Parts;
 use hyper::body::Incoming;
 
 use crate::base::id::MessageId;
-use crate::base::place::Candidates;
 use crate::base::time::Now;
 use crate::config::section::ApiRole;
-use crate::mailbox::command::{Delivery, Recipient, Terms};
+use crate::mailbox::command::{Delivery, Recipient, Terms, Way};
 use crate::mailbox::sender::Sender;
 use crate::protocol::push::{Refused, send_request};
 use crate::reactor::api::intake::{Claimed, bound_location, check_payload, claim, patience_ms};
@@ -77,8 +76,7 @@ pub(super) fn submit(
     let collapse_key = request.collapse_key.as_deref();
     let delivery = Box::new(Delivery {
         to: Recipient::Device(device_id.into()),
-        candidates: Candidates::default(),
-        is_thorough: false,
+        way: Way::default(),
         bound_to,
         message_id,
         payload: request.payload,
