@@ -135,6 +135,7 @@ impl<T: Transport> Shard<T> {
             delivery.ticket,
             delivery.wait,
             delivery.submitted_us,
+            delivery.way.deadline_ms,
             delivery.terms,
         );
         let older = match superseded {
@@ -315,8 +316,10 @@ impl<T: Transport> Shard<T> {
 
     fn await_ack(&mut self, id: ConnId, mark: Mark) {
         self.cells().unacked.add(1);
-        let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
-        let given_up = match outbox {
+        let conn = self.arena.get_mut(id);
+        // Of a line that is being closed no acknowledgement is read.
+        let line = conn.filter(|conn| conn.device().is_some());
+        let given_up = match line.and_then(|line| line.outbox.as_mut()) {
             Some(outbox) => outbox.await_ack(mark),
             None => Some(mark),
         };

@@ -392,6 +392,7 @@ impl<T: Transport> Shard<T> {
                 self.end_watch(id, device.identity.account().unwrap_or_default());
                 self.forget_requests(id);
                 self.forget_held(id);
+                self.give_acks_up(id);
                 self.allowances.forget(id);
                 self.log_close(&device, id, reason, now);
                 self.announce_of(&device, id, Change::Closed(reason), now);
@@ -411,13 +412,32 @@ impl<T: Transport> Shard<T> {
         let Some(outbox) = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut()) else {
             return;
         };
-        let (unwritten, unacked) = outbox.take_lost();
+        let unwritten = outbox.take_unwritten();
         self.cells().undelivered.sub(unwritten.len() as u64);
         for mark in unwritten {
             self.count_ending(Ending::Lost);
             self.answer(mark.ticket, Outcome::Offline);
         }
-        for mark in unacked {
+    }
+
+    /// What a line has not acknowledged when it ends it will not: whoever waits for that is told at once, however long the
+    /// far end takes to finish.
+    fn give_acks_up(&mut self, id: ConnId) {
+        let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
+        for mark in outbox
+            .map(|outbox| outbox.take_all_unacked())
+            .into_iter()
+            .flatten()
+        {
+            self.give_ack_up(&mark);
+        }
+    }
+
+    /// Forgets what a silent line has not acknowledged in time, so that it is as small as before.
+    pub(crate) fn give_overdue_acks_up(&mut self, id: ConnId, now: Now) {
+        let outbox = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut());
+        let overdue = outbox.map(|outbox| outbox.take_overdue(now.ms()));
+        for mark in overdue.into_iter().flatten() {
             self.give_ack_up(&mark);
         }
     }

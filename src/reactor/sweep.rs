@@ -91,6 +91,7 @@ impl<T: Transport> Shard<T> {
                 device.is_pong_awaited = true;
                 self.arena.set_due(id.slot, next);
                 self.cells().pings.add(1);
+                self.give_overdue_acks_up(id, now);
                 self.send(id, PING_FRAME);
             }
             Beat::Dead => self.close(id, CloseReason::PongTimeout),

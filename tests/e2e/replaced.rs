@@ -27,6 +27,22 @@ fn a_second_line_of_a_device_replaces_the_first() {
 }
 
 #[test]
+fn a_replaced_line_that_does_not_finish_holds_nobody_up_who_waits_for_its_ack() {
+    let node = Node::start(&["reactor.threads=2", "lifetime.close_timeout=60s"]);
+    let mut first = Device::connect(&node, "tv-1");
+    thread::scope(|scope| {
+        // Longer than anybody here has patience.
+        let push = scope.spawn(|| node.push("tv-1", "?wait=acked&timeout_ms=60000", b"1"));
+        assert_eq!(first.next()["ack"], true);
+        let _second = Device::connect(&node, "tv-1");
+        let answer = push.join().unwrap();
+        answer.assert_error(504, "ack_timeout");
+        assert_eq!(answer.json()["error"]["level"], "written");
+    });
+    assert_eq!(first.close_code(), 4502);
+}
+
+#[test]
 fn a_raw_line_is_replaced_with_its_code() {
     let node = Node::start(&[]);
     let mut first = Device::connect_raw(&node, "tv-1");

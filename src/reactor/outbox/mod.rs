@@ -40,6 +40,8 @@ pub(crate) struct Mark {
     pub(crate) wait: Level,
     /// When the message was taken up.
     pub(crate) submitted_us: u64,
+    /// Until when its sender has patience, in monotonic milliseconds.
+    deadline_ms: u64,
     /// What its sender allows while it waits; most allow nothing.
     terms: Option<Box<Terms>>,
     /// Its sender knows that it waits here.
@@ -56,6 +58,7 @@ impl Mark {
         ticket: Ticket,
         wait: Level,
         submitted_us: u64,
+        deadline_ms: u64,
         terms: Option<Box<Terms>>,
     ) -> Self {
         Self {
@@ -63,6 +66,7 @@ impl Mark {
             ticket,
             wait,
             submitted_us,
+            deadline_ms,
             terms,
             is_told: wait == Level::Queued,
             begin: 0,
@@ -253,13 +257,23 @@ impl Outbox {
         self.unacked.remove(at)
     }
 
-    /// What is lost when the connection ends: messages that will not be written, and those that will not be
-    /// acknowledged.
-    pub(crate) fn take_lost(&mut self) -> (VecDeque<Mark>, VecDeque<Mark>) {
-        (
-            std::mem::take(&mut self.marks),
-            std::mem::take(&mut self.unacked),
-        )
+    /// The messages whose acknowledgement nobody waits for any more.
+    pub(crate) fn take_overdue(&mut self, now_ms: u64) -> VecDeque<Mark> {
+        let (overdue, rest) = std::mem::take(&mut self.unacked)
+            .into_iter()
+            .partition(|mark| mark.deadline_ms <= now_ms);
+        self.unacked = rest;
+        overdue
+    }
+
+    /// The messages that will not be written, when the connection is dropped.
+    pub(crate) fn take_unwritten(&mut self) -> VecDeque<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// The messages that will not be acknowledged, when the line ends.
+    pub(crate) fn take_all_unacked(&mut self) -> VecDeque<Mark> {
+        std::mem::take(&mut self.unacked)
     }
 
     /// Drops the bytes that wait.

@@ -65,13 +65,12 @@ const TICKET: Ticket = Ticket {
 };
 
 fn mark(id: u128, terms: Option<Terms>) -> Mark {
-    Mark::new(
-        MessageId(id),
-        TICKET,
-        Level::Written,
-        0,
-        terms.map(Box::new),
-    )
+    mark_until(id, u64::MAX, terms)
+}
+
+fn mark_until(id: u128, deadline_ms: u64, terms: Option<Terms>) -> Mark {
+    let (message_id, terms) = (MessageId(id), terms.map(Box::new));
+    Mark::new(message_id, TICKET, Level::Written, 0, deadline_ms, terms)
 }
 
 fn append(outbox: &mut Outbox, frame: &[u8], mark: Mark) {
@@ -171,6 +170,22 @@ fn the_oldest_unacknowledged_message_makes_room_for_the_newest() {
     assert!(outbox.take_unacked(MessageId(0)).is_none());
     assert!(outbox.take_unacked(MessageId(5)).is_some());
     assert!(outbox.take_unacked(MessageId(5)).is_none());
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_forgotten() {
+    let mut outbox = Outbox::default();
+    for (id, deadline_ms) in [(1, 50), (2, 70), (3, 60)] {
+        assert!(
+            outbox
+                .await_ack(mark_until(id, deadline_ms, None))
+                .is_none()
+        );
+    }
+    assert!(outbox.take_overdue(49).is_empty());
+    assert_eq!(ids(outbox.take_overdue(60)), [1, 3]);
+    assert!(outbox.take_unacked(MessageId(2)).is_some());
+    assert!(outbox.is_idle());
 }
 
 /// The same thing done byte by byte.

@@ -7,6 +7,7 @@
 //!
 //! `SIM_SEED=n` replays one life, `SIM_SEEDS=n` asks for more of them.
 
+mod ack;
 mod admission;
 mod back_end;
 mod caller;

@@ -90,6 +90,8 @@ pub(super) async fn serve(
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
+        // A far end that has finished may still read. One that has gone looks the same until something is written, so
+        // it keeps its place until its answer is made.
         .half_close(true)
         // The reactor's deadlines cover it; hyper has no timer here.
         .header_read_timeout(None)
