@@ -283,7 +283,7 @@ section! {
         connects_per_address: u32 = 0,
         /// Networks whose addresses are not limited, such as those of a carrier's NAT: `["100.64.0.0/10"]`.
         exempt_networks: Vec<IpNet> = Vec::new(),
-        /// Lines of one account; more are refused with 429. 0: no limit.
+        /// Devices of one account with a line; more are refused with 429. 0: no limit.
         connections_per_account: u32 = 0,
         /// Frames of all kinds a device may send in one second; more end its line. 0: no limit.
         frames_per_second: u16 = 200,

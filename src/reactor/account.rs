@@ -50,18 +50,25 @@ impl<T: Transport> Shard<T> {
         self.tell_of(id, &watching, Turn::Opened, now);
     }
 
-    /// Whether a device that comes is one too many of its account. A newer line of a device that is here takes the older
-    /// one's place. Devices that come in the same moment may pass together.
-    pub(crate) fn is_account_full(&self, identity: &Identity) -> bool {
+    /// Takes a seat in its account for a line that is to be opened, if the account's lines are limited; false when it is
+    /// one too many. A newer line of a device that is here takes the older one's place.
+    pub(crate) fn take_seat(&self, id: ConnId, identity: &Identity) -> bool {
         let lines_max = self.settings.limits.connections_per_account as usize;
         let Some(account) = identity.account().filter(|_| lines_max > 0) else {
-            return false;
+            return true;
         };
-        let key = self.node.accounts.key(account);
-        let presence = &self.node.presence;
-        let fingerprint = presence.fingerprint(identity.device().as_bytes());
-        self.node.accounts.page(key, None, lines_max).len() >= lines_max
-            && presence.lookup_all(fingerprint).last().is_none()
+        let (accounts, presence) = (&self.node.accounts, &self.node.presence);
+        let device = presence.fingerprint(identity.device().as_bytes());
+        let others = || presence.lookup_all(device);
+        accounts.take_seat(accounts.key(account), self.place(id), lines_max, others)
+    }
+
+    /// Gives the seat up of a line that cannot be opened.
+    pub(crate) fn give_seat_up(&self, id: ConnId, identity: &Identity) {
+        if let Some(account) = identity.account() {
+            let key = self.node.accounts.key(account);
+            self.node.accounts.give_seat_up(key, self.place(id));
+        }
     }
 
     /// Takes a line out of its account.

@@ -151,7 +151,7 @@ impl<T: Transport> Shard<T> {
         }
         let is_account_full = matches!(
             &step,
-            Step::Authenticated(_, _, authenticated) if self.is_account_full(&authenticated.identity)
+            Step::Authenticated(_, _, authenticated) if !self.take_seat(id, &authenticated.identity)
         );
         let step = if is_account_full {
             turn_away(Refusal::AccountLimit, retry_after_s)

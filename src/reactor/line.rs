@@ -48,6 +48,7 @@ impl<T: Transport> Shard<T> {
             upgrade.note_upgraded(dialect);
         }
         if !self.claim(id, &device) {
+            self.give_seat_up(id, &device.identity);
             return self.close(id, CloseReason::Overload);
         }
         let random = self.roll();
@@ -254,7 +255,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         match upgrade.handle_hello(event, &self.settings.authenticator, now) {
-            Ok(authenticated) if self.is_account_full(&authenticated.identity) => {
+            Ok(authenticated) if !self.take_seat(id, &authenticated.identity) => {
                 self.cells().refused[Refusal::AccountLimit as usize].add(1);
                 self.close(id, CloseReason::Overload);
             }
@@ -274,6 +275,13 @@ impl<T: Transport> Shard<T> {
         };
         match refreshed {
             Ok(new) if new.identity.device() == device.identity.device() => {
+                let is_moving = new.identity.account() != device.identity.account();
+                if is_moving && !self.take_seat(id, &new.identity) {
+                    return refuse(ErrorCode::RateLimited, ACCOUNT_FULL, out);
+                }
+                let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+                    return;
+                };
                 let old = std::mem::replace(&mut device.identity, new.identity);
                 device.leaving = device
                     .leaving
@@ -331,6 +339,9 @@ impl<T: Transport> Shard<T> {
 fn refuse_refresh(cause: &str, out: &mut Vec<u8>) {
     refuse(ErrorCode::Unauthorized, cause, out);
 }
+
+/// What a device is told whose new token names an account that has as many lines as it may.
+const ACCOUNT_FULL: &str = "the account has as many lines here as it may";
 
 fn refuse(code: ErrorCode, cause: &str, out: &mut Vec<u8>) {
     let mut text = Vec::new();

@@ -489,6 +489,33 @@ fn a_token_of_another_account_moves_the_line_there() {
 }
 
 #[test]
+fn a_token_of_an_account_that_is_full_moves_no_line_there() {
+    let (hs256, es256) = (Issuer::hs256(SECRET), Issuer::es256());
+    let limits = ["limits.connections_per_account=1", "reactor.threads=2"];
+    let node = jwt_setup(&limits, &hs256, &es256, "").start();
+    let token = |device: &str, account: &str| {
+        hs256.sign(&json!({"sub": device, "user_id": account, "exp": now_s() + 600}))
+    };
+    let connect = |device: &str, account: &str| {
+        let path = format!("/ws?token={}", token(device, account));
+        let mut device = Device::open(node.ready.devices, &path, &[]).unwrap();
+        device.await_welcome();
+        device
+    };
+    let (phone, mut tv) = (connect("phone-1", "ann"), connect("tv-1", "bob"));
+    let move_to_ann = json!({"type": "refresh", "token": token("tv-1", "ann")});
+    tv.say(&move_to_ann);
+    assert_eq!(tv.next()["error"]["code"], "rate_limited");
+    await_devices(&node, "ann", 1);
+    await_devices(&node, "bob", 1);
+    drop(phone);
+    await_devices(&node, "ann", 0);
+    tv.say(&move_to_ann);
+    await_devices(&node, "ann", 1);
+    tv.assert_alive();
+}
+
+#[test]
 fn a_reload_changes_what_devices_may_send() {
     let setup =
         crate::node::Setup::new(&[]).config("[limits]\nsends_burst = 1\nsends_per_second = 1\n");

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use self::members::Members;
 use crate::base::id::ShardId;
-use crate::base::place::Place;
+use crate::base::place::{Candidates, Place};
 
 mod members;
 
@@ -51,6 +51,8 @@ struct Stripe {
     several: HashTable<Several>,
     /// Accounts that somebody watches: nearly none.
     watched: HashTable<Watched>,
+    /// Lines that are about to be entered, while the lines of an account are limited: those of one iteration.
+    seats: Vec<(AccountKey, u32)>,
 }
 
 /// In two halves, so that an entry is 12 bytes instead of 16.
@@ -96,16 +98,44 @@ impl Accounts {
         AccountKey(self.hasher.hash_one(account))
     }
 
-    /// Adds a line of an account; yields the shards to tell.
+    /// Adds a line of an account, on its seat if it has one; yields the shards to tell.
     pub fn insert(&self, key: AccountKey, place: Place) -> Watching {
         let mut stripe = self.stripe(key).lock();
+        stripe.free_seat(key, place.pack());
         stripe.insert(key, place.pack());
         stripe.watching(key)
+    }
+
+    /// Takes a seat for a line that is about to be opened and entered, unless the account has `lines_max` lines and seats.
+    ///
+    /// A line that takes the place of one of the account is no further one: `others` tells where its device is, and is
+    /// asked under the lock. A line leaves presence before it leaves the index, so whoever is still in presence is
+    /// still counted here, and its place is nobody else's.
+    pub fn take_seat(
+        &self,
+        key: AccountKey,
+        place: Place,
+        lines_max: usize,
+        others: impl FnOnce() -> Candidates,
+    ) -> bool {
+        let mut stripe = self.stripe(key).lock();
+        let is_admitted = stripe.count(key, lines_max) < lines_max
+            || others().iter().any(|other| stripe.has(key, other.pack()));
+        if is_admitted {
+            stripe.seats.push((key, place.pack()));
+        }
+        is_admitted
+    }
+
+    /// Gives a seat up whose line was not opened.
+    pub fn give_seat_up(&self, key: AccountKey, place: Place) {
+        self.stripe(key).lock().free_seat(key, place.pack());
     }
 
     /// Takes a line out, if it is there; yields the shards to tell.
     pub fn remove(&self, key: AccountKey, place: Place) -> Watching {
         let mut stripe = self.stripe(key).lock();
+        stripe.free_seat(key, place.pack());
         stripe.remove(key, place.pack());
         stripe.watching(key)
     }
@@ -164,7 +194,7 @@ impl Accounts {
     pub fn is_empty(&self) -> bool {
         self.stripes.iter().all(|stripe| {
             let stripe = stripe.lock();
-            stripe.single.is_empty() && stripe.several.is_empty()
+            stripe.single.is_empty() && stripe.several.is_empty() && stripe.seats.is_empty()
         })
     }
 
@@ -238,6 +268,26 @@ impl Stripe {
             return Vec::new();
         };
         several.members.page(after, limit)
+    }
+
+    /// How many lines and seats an account has, up to `limit` lines.
+    fn count(&self, key: AccountKey, limit: usize) -> usize {
+        let seats = self.seats.iter().filter(|(other, _)| *other == key);
+        seats.count() + self.page(key, None, limit).len()
+    }
+
+    fn has(&self, key: AccountKey, place: u32) -> bool {
+        let from_it_on = self.page(key, place.checked_sub(1), 1);
+        let is_line = from_it_on
+            .first()
+            .is_some_and(|first| first.pack() == place);
+        is_line || self.seats.contains(&(key, place))
+    }
+
+    fn free_seat(&mut self, key: AccountKey, place: u32) {
+        if !self.seats.is_empty() {
+            self.seats.retain(|seat| *seat != (key, place));
+        }
     }
 
     fn watching(&self, key: AccountKey) -> Watching {
@@ -389,6 +439,39 @@ mod tests {
         assert_eq!(accounts.watch(key, ShardId(9)), Err(TooMany));
         accounts.unwatch(key, ShardId(1));
         assert!(accounts.watch(key, ShardId(9)).is_ok());
+    }
+
+    #[test]
+    fn an_account_has_a_seat_for_each_line_it_may_have_and_for_newer_ones_of_its_devices() {
+        let accounts = Accounts::new();
+        let key = accounts.key("ann");
+        let take = |slot, others: &[u32]| {
+            let mut candidates = Candidates::default();
+            others
+                .iter()
+                .for_each(|&other| candidates.push(place(other)));
+            accounts.take_seat(key, place(slot), 2, || candidates)
+        };
+        accounts.insert(key, place(1));
+        assert!(take(2, &[]));
+        assert!(!take(3, &[]), "a seat counts before its line is entered");
+        assert!(take(4, &[1]), "a newer line of a device that is here");
+        assert!(!take(5, &[9]), "a device that is here for another account");
+        accounts.remove(key, place(1));
+        assert!(!take(5, &[]), "the newer line has its place");
+        assert!(
+            take(6, &[4]),
+            "and may itself be replaced before it is entered"
+        );
+        accounts.insert(key, place(6));
+        accounts.give_seat_up(key, place(4));
+        accounts.insert(key, place(2));
+        assert!(!take(7, &[]));
+        accounts.remove(key, place(2));
+        assert!(take(7, &[]));
+        accounts.remove(key, place(7));
+        accounts.remove(key, place(6));
+        assert!(accounts.is_empty());
     }
 
     #[test]
