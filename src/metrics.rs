@@ -297,6 +297,12 @@ pub struct ShardCells {
     pub held: Cell,
     /// Idle lines closed because memory was short.
     pub shed: Cell,
+    /// Lines that drains asked to go away.
+    pub drain_asked: Cell,
+    /// Lines that have gone while the node drained.
+    pub drain_gone: Cell,
+    /// Lines that drains had to close.
+    pub drain_forced: Cell,
     /// Iterations of the loop.
     pub iterations: Cell,
     /// Requests answered by the sending API.

@@ -5,18 +5,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::api::clock::wall;
+use crate::api::pace::Pace;
 use crate::base::close::CloseReason;
-use crate::mailbox::command::{Command, Post};
-use crate::metrics::total;
+use crate::mailbox::command::{Command, DrainOrder, Post};
+use crate::metrics::{Cell, ShardCells, total};
 use crate::reactor::node::Node;
 use crate::reactor::sweep::millis;
-use crate::wire::api::{DrainState, DrainStatus};
+use crate::wire::drain::{DrainForecast, DrainProgress, DrainState, DrainStatus};
 
 /// The node's way out.
 #[derive(Debug)]
@@ -28,11 +30,24 @@ pub struct Drain {
     walk: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What a drain is to be like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// From its start to its end; `None` is what the rate takes, and without a rate the configured one.
+    pub deadline: Option<Duration>,
+    /// How many lines are asked in a second; `None` spreads them over the time there is.
+    pub lines_per_second: Option<u32>,
+    /// Where devices should go.
+    pub url: Option<Arc<str>>,
+}
+
 /// Where the node stands on its way out.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Progress {
     state: DrainState,
+    plan: Plan,
     times: Option<Times>,
+    leaving: Option<Leaving>,
     /// The process is to end: there is no way back.
     is_final: bool,
 }
@@ -44,6 +59,24 @@ struct Times {
     deadline: Instant,
     started_ms: u64,
     deadline_ms: u64,
+}
+
+/// How lines stood when the node began to ask them.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    lines: u64,
+    lines_per_second: u64,
+    eta_ms: u64,
+    /// The counts then: what earlier drains have come to.
+    counts: Counts,
+}
+
+/// What the shards have counted of drains.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    asked: u64,
+    gone: u64,
+    forced: u64,
 }
 
 /// The drain cannot be taken back: the process is ending, or lines are being closed by force.
@@ -63,13 +96,44 @@ impl Drain {
 
     /// Where the node stands.
     pub fn status(&self) -> DrainStatus {
-        let progress = *self.progress.borrow();
+        let progress = self.progress.borrow();
         DrainStatus {
             node_id: self.node.id.to_string(),
             state: progress.state,
             lines: self.lines(),
             started_ms: progress.times.map(|times| times.started_ms),
             deadline_ms: progress.times.map(|times| times.deadline_ms),
+            progress: progress.leaving.map(|leaving| {
+                let counts = self.counts();
+                DrainProgress {
+                    lines_at_start: leaving.lines,
+                    lines_per_second: leaving.lines_per_second,
+                    asked: counts.asked.wrapping_sub(leaving.counts.asked),
+                    gone: counts.gone.wrapping_sub(leaving.counts.gone),
+                    forced: counts.forced.wrapping_sub(leaving.counts.forced),
+                    eta_ms: leaving.eta_ms,
+                }
+            }),
+        }
+    }
+
+    /// How a drain would go, if it began now.
+    pub fn forecast(&self, plan: &Plan) -> DrainForecast {
+        let pace = self.pace();
+        let lines = self.lines();
+        let deadline = self.deadline(plan, pace);
+        let spread = pace.spread(lines, plan.lines_per_second, deadline);
+        let duration = if self.remaining() == 0 {
+            Duration::ZERO
+        } else {
+            pace.duration(spread)
+        };
+        DrainForecast {
+            lines,
+            lines_per_second: Pace::lines_per_second(lines, spread),
+            duration_ms: millis(duration),
+            deadline_ms: millis(deadline),
+            fits: duration <= deadline,
         }
     }
 
@@ -83,15 +147,40 @@ impl Drain {
         self.lines() + total(&self.node.cells, |cells| &cells.streams)
     }
 
-    /// Begins to drain and returns at once; a drain that has begun already goes on as it is. `None` is the
-    /// configured deadline.
-    pub async fn begin(self: &Arc<Self>, deadline: Option<Duration>) {
+    fn counts(&self) -> Counts {
+        let count = |cell: fn(&ShardCells) -> &Cell| total(&self.node.cells, cell);
+        Counts {
+            asked: count(|cells| &cells.drain_asked),
+            gone: count(|cells| &cells.drain_gone),
+            forced: count(|cells| &cells.drain_forced),
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        let settings = self.node.settings.load();
+        Pace {
+            interval: settings.drain.interval,
+            grace: settings.lifetime.goaway_grace,
+        }
+    }
+
+    /// From the start of a drain to its end.
+    fn deadline(&self, plan: &Plan, pace: Pace) -> Duration {
+        let configured = || self.node.settings.load().drain.deadline;
+        plan.deadline.unwrap_or_else(|| {
+            plan.lines_per_second.map_or_else(configured, |rate| {
+                pace.duration(Pace::spread_at(self.lines(), rate))
+            })
+        })
+    }
+
+    /// Begins to drain and returns at once; a drain that has begun already goes on as it is.
+    pub async fn begin(self: &Arc<Self>, plan: Plan) {
         let mut walk = self.walk.lock().await;
         if self.progress.borrow().state != DrainState::Serving {
             return;
         }
-        let deadline = deadline.unwrap_or_else(|| self.node.settings.load().drain.deadline);
-        self.leave_by(deadline, false);
+        self.leave_by(plan, false);
         let drain = Arc::clone(self);
         *walk = Some(tokio::spawn(async move { drain.walk().await }));
     }
@@ -101,7 +190,12 @@ impl Drain {
     pub async fn run(&self) {
         {
             let mut walk = self.walk.lock().await;
-            self.leave_by(self.node.settings.load().drain.deadline, true);
+            let url = self.progress.borrow().plan.url.clone();
+            let plan = Plan {
+                url,
+                ..Plan::default()
+            };
+            self.leave_by(plan, true);
             stop(walk.take()).await;
         }
         self.walk().await;
@@ -132,17 +226,11 @@ impl Drain {
     }
 
     /// Turns readiness off and sets the deadline; a drain that has begun keeps its beginning.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the control plane has its own clock"
-    )]
-    fn leave_by(&self, deadline: Duration, is_final: bool) {
+    fn leave_by(&self, plan: Plan, is_final: bool) {
         // Relaxed, as all flags of the node: each guards nothing but itself.
         self.node.is_unready.store(true, Ordering::Relaxed);
-        let now = Instant::now();
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let deadline = self.deadline(&plan, self.pace());
+        let (now, wall) = (Instant::now(), wall());
         self.progress.send_modify(|progress| {
             let begun = progress.times;
             progress.times = Some(Times {
@@ -152,6 +240,7 @@ impl Drain {
                 deadline_ms: millis(wall + deadline),
             });
             progress.state = progress.state.max(DrainState::Unready);
+            progress.plan = plan;
             progress.is_final = is_final;
         });
     }
@@ -161,28 +250,57 @@ impl Drain {
         let Some(times) = self.progress.borrow().times else {
             return;
         };
-        let (interval, grace) = {
-            let settings = self.node.settings.load();
-            (settings.drain.interval, settings.lifetime.goaway_grace)
-        };
         // Without lines and streams there is nobody to be polite to.
         if self.remaining() > 0 {
-            sleep_until(times.started + interval).await;
+            sleep_until(times.started + self.pace().interval).await;
         }
         if !self.advance(DrainState::Leaving) {
             return;
         }
         self.node.is_draining.store(true, Ordering::Relaxed);
-        // The last device that is asked must have its grace before the deadline.
-        let asked = times.started + interval + grace;
-        let spread = times.deadline.saturating_duration_since(asked);
-        let spread_ms = millis(spread);
-        self.tell_all(|| Command::Drain { spread_ms }).await;
+        let Some((order, deadline)) = self.begin_leaving() else {
+            return;
+        };
+        self.tell_all(|| Command::Drain(Box::new(order.clone())))
+            .await;
         tokio::select! {
             () = self.until_empty() => {}
-            () = sleep_until(times.deadline) => self.force().await,
+            () = sleep_until(deadline) => self.force().await,
         }
         self.advance(DrainState::Drained);
+    }
+
+    /// Decides how fast lines are asked, by how many there are now.
+    fn begin_leaving(&self) -> Option<(DrainOrder, Instant)> {
+        let (now, wall) = (Instant::now(), wall());
+        let (pace, lines, counts) = (self.pace(), self.lines(), self.counts());
+        let mut begun = None;
+        self.progress.send_modify(|progress| {
+            let Some(times) = &mut progress.times else {
+                return;
+            };
+            let rate = progress.plan.lines_per_second;
+            if let (Some(rate), None) = (rate, progress.plan.deadline) {
+                // Lines have come and gone since the drain was asked for.
+                let left = pace.time_to_leave(Pace::spread_at(lines, rate));
+                times.deadline = now + left;
+                times.deadline_ms = millis(wall + left);
+            }
+            let deadline = times.deadline.saturating_duration_since(now);
+            let spread = pace.spread(lines, rate, deadline + pace.interval);
+            progress.leaving = Some(Leaving {
+                lines,
+                lines_per_second: Pace::lines_per_second(lines, spread),
+                eta_ms: millis(wall + pace.time_to_leave(spread).min(deadline)),
+                counts,
+            });
+            let order = DrainOrder {
+                spread_ms: millis(spread),
+                url: progress.plan.url.clone(),
+            };
+            begun = Some((order, times.deadline));
+        });
+        begun
     }
 
     /// Closes what is left.

@@ -24,6 +24,7 @@ use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
 
 pub(crate) mod caller;
+pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod device;
 pub mod drain;
@@ -31,6 +32,7 @@ pub mod event;
 pub(crate) mod failure;
 pub(crate) mod node;
 pub(crate) mod openapi;
+pub(crate) mod pace;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod user;

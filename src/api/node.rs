@@ -6,46 +6,73 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
 
 use crate::api::ControlPlane;
 use crate::api::caller::Admin;
-use crate::api::drain::TooLate;
+use crate::api::drain::{Plan, TooLate};
 use crate::api::failure::Failure;
-use crate::wire::api::{DrainRequest, DrainStatus};
+use crate::wire::drain::{DrainForecast, DrainRequest, DrainStatus};
 use crate::wire::error::ErrorCode;
 
-/// Begins to drain the node; the process stays. A drain that has begun already goes on as it is.
+/// Begins to drain the node; the process stays. A drain that has begun already goes on as it is. With `dry_run` nothing
+/// happens but that the node tells how it would go.
 #[utoipa::path(
     post,
     path = "/v1/nodes/{node_id}/drain",
     operation_id = "begin_drain",
     tag = "nodes",
-    params(("node_id" = String, Path, description = "This node's id.")),
+    params(("node_id" = String, Path, description = "This node's id, or `self`.")),
     request_body(content = Option<DrainRequest>, description = "Without a body, the configured deadline."),
-    responses((status = 202, description = "The node is leaving.", body = DrainStatus))
+    responses(
+        (status = 200, description = "With `dry_run`: how it would go.", body = DrainForecast),
+        (status = 202, description = "The node is leaving.", body = DrainStatus)
+    )
 )]
 pub(crate) async fn begin(
     Admin(by): Admin,
     State(control): State<Arc<ControlPlane>>,
     node_id: Result<Path<String>, PathRejection>,
     body: Bytes,
-) -> Result<(StatusCode, Json<DrainStatus>), Failure> {
+) -> Result<Response, Failure> {
     require_this(&control, node_id)?;
     let request = DrainRequest::decode(&body).map_err(|(code, cause)| Failure::new(code, cause))?;
-    let deadline = request.deadline_ms.map(Duration::from_millis);
-    let interval = control.node.settings.load().drain.interval;
-    if deadline.is_some_and(|deadline| deadline <= interval || deadline > DEADLINE_MAX) {
-        let cause = format!(
-            "deadline_ms is above drain.interval ({} ms) and at most a day",
-            interval.as_millis()
-        );
-        return Err(Failure::new(ErrorCode::InvalidBody, cause));
+    let plan = Plan {
+        deadline: request.deadline_ms.map(Duration::from_millis),
+        lines_per_second: request.lines_per_second,
+        url: request.url.map(Into::into),
+    };
+    let forecast = check(&control, &plan)?;
+    if request.dry_run {
+        return Ok(Json(forecast).into_response());
     }
-    control.drain.begin(deadline).await;
+    control.drain.begin(plan).await;
     tracing::info!(%by, "draining; DELETE takes it back");
-    Ok((StatusCode::ACCEPTED, Json(control.drain.status())))
+    let status = Json(control.drain.status());
+    Ok((StatusCode::ACCEPTED, status).into_response())
+}
+
+/// How a drain would go, unless it would leave no time or take too much.
+fn check(control: &ControlPlane, plan: &Plan) -> Result<DrainForecast, Failure> {
+    let wrong = |cause: String| Err(Failure::new(ErrorCode::InvalidBody, cause));
+    let interval = control.node.settings.load().drain.interval;
+    let deadline = plan.deadline;
+    if deadline.is_some_and(|deadline| deadline <= interval || deadline > DEADLINE_MAX) {
+        let interval_ms = interval.as_millis();
+        return wrong(format!(
+            "deadline_ms is above drain.interval ({interval_ms} ms) and at most a day"
+        ));
+    }
+    let forecast = control.drain.forecast(plan);
+    if Duration::from_millis(forecast.deadline_ms) > DEADLINE_MAX {
+        let lines = forecast.lines;
+        return wrong(format!(
+            "at this lines_per_second the {lines} lines take more than a day"
+        ));
+    }
+    Ok(forecast)
 }
 
 /// Tells how far the node has come.
@@ -54,7 +81,7 @@ pub(crate) async fn begin(
     path = "/v1/nodes/{node_id}/drain",
     operation_id = "inspect_drain",
     tag = "nodes",
-    params(("node_id" = String, Path, description = "This node's id.")),
+    params(("node_id" = String, Path, description = "This node's id, or `self`.")),
     responses((status = 200, description = "Where the node stands.", body = DrainStatus))
 )]
 pub(crate) async fn inspect(
@@ -72,7 +99,7 @@ pub(crate) async fn inspect(
     path = "/v1/nodes/{node_id}/drain",
     operation_id = "cancel_drain",
     tag = "nodes",
-    params(("node_id" = String, Path, description = "This node's id.")),
+    params(("node_id" = String, Path, description = "This node's id, or `self`.")),
     responses((status = 200, description = "The node stays.", body = DrainStatus))
 )]
 pub(crate) async fn cancel(
@@ -95,15 +122,17 @@ fn require_this(
     node_id: Result<Path<String>, PathRejection>,
 ) -> Result<(), Failure> {
     let Path(node_id) = node_id?;
-    if *node_id == *control.node.id {
+    if *node_id == *control.node.id || node_id == SELF {
         return Ok(());
     }
     let cause = format!(
         "this is node {}; ask the other node itself",
         control.node.id
     );
-    Err(Failure::new(ErrorCode::UnknownRoute, cause))
+    Err(Failure::new(ErrorCode::UnknownNode, cause))
 }
 
+/// What stands for the node that is asked, whatever its id.
+const SELF: &str = "self";
 /// The longest drain.
 const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);

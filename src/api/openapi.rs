@@ -127,10 +127,10 @@ fn own_errors(operation_id: &str) -> &'static [ErrorCode] {
         "begin_drain" => &[
             ErrorCode::InvalidBody,
             ErrorCode::UnknownField,
-            ErrorCode::UnknownRoute,
+            ErrorCode::UnknownNode,
         ],
-        "cancel_drain" => &[ErrorCode::UnknownRoute, ErrorCode::Draining],
-        "inspect_drain" => &[ErrorCode::UnknownRoute],
+        "cancel_drain" => &[ErrorCode::UnknownNode, ErrorCode::Draining],
+        "inspect_drain" => &[ErrorCode::UnknownNode],
         _ => &[],
     }
 }

@@ -10,6 +10,8 @@ mod connections;
 #[cfg(feature = "client")]
 mod devices;
 mod doctor;
+#[cfg(feature = "client")]
+mod drain;
 mod error;
 #[cfg(feature = "client")]
 mod listen;
@@ -76,6 +78,9 @@ enum Command {
     /// Lists the connections of a node, or closes one.
     #[cfg(feature = "client")]
     Connections(connections::Connections),
+    /// Empties a node: its devices are asked to go elsewhere, some at a time. Exits with 1 when that would not work out.
+    #[cfg(feature = "client")]
+    Drain(drain::Drain),
     /// Asks a node whether it wants devices, as a container's health check does. Exits with 1 when it does not.
     #[cfg(feature = "client")]
     Ready(ready::Ready),
@@ -118,6 +123,8 @@ fn execute(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Devices(command) => command.run(&options),
         #[cfg(feature = "client")]
         Command::Connections(command) => command.run(&options),
+        #[cfg(feature = "client")]
+        Command::Drain(command) => command.run(&options),
         #[cfg(feature = "client")]
         Command::Ready(command) => command.run(&options),
         Command::Doctor => doctor::run(&options),

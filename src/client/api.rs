@@ -150,6 +150,39 @@ impl ApiClient {
         self.answer(self.with_key(self.agent.delete(&url)).call())
     }
 
+    /// Begins to drain a node, or asks how that would go. `request` is the body.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn begin_drain(&self, node_id: &str, request: &Value) -> Result<ApiAnswer, ClientError> {
+        let post = self.with_key(self.agent.post(self.drain_url(node_id)));
+        self.answer(post.send(request.to_string()))
+    }
+
+    /// How far a node has come with its drain.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn drain(&self, node_id: &str) -> Result<ApiAnswer, ClientError> {
+        self.answer(
+            self.with_key(self.agent.get(self.drain_url(node_id)))
+                .call(),
+        )
+    }
+
+    /// Takes a drain back.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn cancel_drain(&self, node_id: &str) -> Result<ApiAnswer, ClientError> {
+        let delete = self.agent.delete(self.drain_url(node_id));
+        self.answer(self.with_key(delete).call())
+    }
+
+    fn drain_url(&self, node_id: &str) -> String {
+        self.url(&format!("/v1/nodes/{node_id}/drain"), "")
+    }
+
     /// Whether the node at this address, its ops listener, wants devices.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A device on its line, which behaves as a good device should.
 //!
 //! It answers pings, comes back after a random wait when its line breaks, and when the node asks it to go away it opens
-//! the new line before it leaves the old one, so that nothing is lost in between.
+//! the new line, where the node says if it does, before it leaves the old one, so that nothing is lost in between.
 //!
 //! ```no_run
 //! use tautline::client::device::{Device, DeviceEvent, DeviceOptions};
@@ -18,7 +18,6 @@
 //! # }
 //! ```
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use tungstenite::Message;
 
 use super::backoff::Backoff;
 use super::error::ClientError;
+use super::seen::Seen;
 use super::socket::{
     CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, Received, Socket, Target, is_final, now, receive, silence_max,
 };
@@ -90,8 +90,19 @@ impl DeviceOptions {
     }
 
     fn target(&self) -> Result<Target, ClientError> {
-        let mut url = url::Url::parse(&self.url).map_err(|error| ClientError::BadUrl {
-            url: self.url.clone(),
+        self.target_at(&self.url)
+    }
+
+    /// Where a go-away points to; never from an encrypted line to a plain one.
+    fn elsewhere(&self, goaway: &Value) -> Option<Target> {
+        let url = goaway["url"].as_str()?;
+        let is_downgrade = self.url.starts_with("wss:") && !url.starts_with("wss:");
+        self.target_at(url).ok().filter(|_| !is_downgrade)
+    }
+
+    fn target_at(&self, url: &str) -> Result<Target, ClientError> {
+        let mut url = url::Url::parse(url).map_err(|error| ClientError::BadUrl {
+            url: url.into(),
             cause: error.to_string(),
         })?;
         let names = [("device_id", &self.device_id), ("user_id", &self.user_id)];
@@ -159,7 +170,8 @@ impl Device {
         let (orders, receiver) = mpsc::channel(EVENTS_MAX);
         let keeper = Keeper {
             target,
-            is_raw: options.is_raw,
+            is_elsewhere: false,
+            options,
             events: sender,
             orders: receiver,
             seen: Seen::default(),
@@ -291,7 +303,7 @@ type Opened = Result<(Line, Value), ClientError>;
 /// Keeps a device on the line.
 struct Keeper {
     target: Target,
-    is_raw: bool,
+    options: DeviceOptions,
     events: mpsc::Sender<Result<DeviceEvent, ClientError>>,
     orders: mpsc::Receiver<Order>,
     seen: Seen,
@@ -300,6 +312,8 @@ struct Keeper {
     old: Option<Line>,
     /// The line that is to be the next.
     next: Option<Opening>,
+    /// It is opened where a go-away has pointed to.
+    is_elsewhere: bool,
     backoff: Backoff,
     /// Lines ever opened.
     opened: u64,
@@ -376,10 +390,12 @@ impl Keeper {
 
     async fn handle(&mut self, received: Received, line: u64) -> bool {
         let payload = match received {
-            Received::Text(text) if !self.is_raw => match serde_json::from_str::<Value>(&text) {
-                Ok(frame) => return self.handle_frame(frame, line).await,
-                Err(_) => text.into_bytes(),
-            },
+            Received::Text(text) if !self.options.is_raw => {
+                match serde_json::from_str::<Value>(&text) {
+                    Ok(frame) => return self.handle_frame(frame, line).await,
+                    Err(_) => text.into_bytes(),
+                }
+            }
             Received::Text(text) => text.into_bytes(),
             Received::Binary(bytes) => bytes,
             Received::Closed(..) => return true,
@@ -404,7 +420,10 @@ impl Keeper {
                 let wait = frame["reconnect_after_ms"].as_u64().unwrap_or_default();
                 let wait = Duration::from_millis(wait.min(WAIT_MS_MAX));
                 if self.next.is_none() && self.current.as_ref().is_some_and(|l| l.number == line) {
-                    self.open_after(wait);
+                    let elsewhere = self.options.elsewhere(&frame);
+                    self.is_elsewhere = elsewhere.is_some();
+                    let target = elsewhere.unwrap_or_else(|| self.target.clone());
+                    self.open_at(target, wait);
                 }
                 self.tell(DeviceEvent::Leaving(frame, wait)).await
             }
@@ -451,7 +470,12 @@ impl Keeper {
     }
 
     fn open_after(&mut self, wait: Duration) {
-        let (target, is_raw, number) = (self.target.clone(), self.is_raw, self.opened);
+        self.is_elsewhere = false;
+        self.open_at(self.target.clone(), wait);
+    }
+
+    fn open_at(&mut self, target: Target, wait: Duration) {
+        let (is_raw, number) = (self.options.is_raw, self.opened);
         self.opened += 1;
         self.next = Some(Box::pin(async move {
             tokio::time::sleep(wait).await;
@@ -470,7 +494,8 @@ impl Keeper {
                 }
                 self.tell(DeviceEvent::Connected(welcome)).await
             }
-            Err(error) if error.is_retryable() => {
+            // Where a go-away pointed to may be wrong; where the device came from was not.
+            Err(error) if error.is_retryable() || self.is_elsewhere => {
                 let wait = self.backoff.next(Duration::ZERO, rand::random());
                 self.open_after(wait);
                 self.tell(DeviceEvent::Disconnected(error.to_string(), wait))
@@ -494,27 +519,6 @@ impl Keeper {
     }
 }
 
-/// The ids of the messages that came last.
-#[derive(Debug, Default)]
-struct Seen(VecDeque<String>);
-
-impl Seen {
-    /// Notes a message; false if it is one of the last. A message without an id is always new.
-    fn is_new(&mut self, id: &Value) -> bool {
-        let Some(id) = id.as_str() else {
-            return true;
-        };
-        if self.0.iter().rev().any(|seen| seen == id) {
-            return false;
-        }
-        if self.0.len() == SEEN_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(id.to_owned());
-        true
-    }
-}
-
 /// What comes on a line; never, if there is none.
 async fn receive_on(line: &mut Option<Line>) -> Received {
     match line {
@@ -535,8 +539,6 @@ const JSON: &str = "tautline.v1.json";
 const RAW: &str = "tautline.v1.raw";
 /// Events that may wait to be taken; then the line is not read any further.
 const EVENTS_MAX: usize = 64;
-/// Messages whose ids are remembered: a message comes on two lines only around a change of lines.
-const SEEN_MAX: usize = 256;
 /// The longest wait that a node may ask for.
 const WAIT_MS_MAX: u64 = 60_000;
 
@@ -545,15 +547,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_new_once_and_only_the_last_are_remembered() {
-        let mut seen = Seen::default();
-        assert!(seen.is_new(&json!("a")));
-        assert!(!seen.is_new(&json!("a")));
-        assert!(seen.is_new(&Value::Null) && seen.is_new(&Value::Null));
-        for n in 0..SEEN_MAX {
-            assert!(seen.is_new(&json!(n.to_string())));
+    fn a_go_away_may_point_elsewhere_but_not_out_of_encryption() {
+        let of = |own: &str, url: Value| {
+            let options = DeviceOptions::new(own).named("tv-1", None);
+            let target = options.elsewhere(&json!({"type": "goaway", "url": url}));
+            target.map(|target| target.place())
+        };
+        let plain = "ws://a.example/ws";
+        assert_eq!(
+            of(plain, json!("ws://b.example:7400/ws")).as_deref(),
+            Some("b.example:7400")
+        );
+        for useless in [Value::Null, json!("b.example"), json!("http://b.example/")] {
+            assert_eq!(of(plain, useless), None);
         }
-        assert_eq!(seen.0.len(), SEEN_MAX);
-        assert!(seen.is_new(&json!("a")), "forgotten");
+        let secure = "wss://a.example/ws";
+        assert_eq!(of(secure, json!("ws://b.example/ws")), None);
+        assert_eq!(
+            of(secure, json!("wss://b.example/ws")).as_deref(),
+            Some("b.example:443")
+        );
     }
 }

@@ -12,6 +12,7 @@ pub mod event;
 pub mod push;
 pub mod pusher;
 pub mod runtime;
+mod seen;
 mod socket;
 mod stream;
 mod trust;

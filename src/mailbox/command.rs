@@ -36,11 +36,8 @@ pub enum Command {
     List(Box<Listing>),
     /// Read the node's settings again.
     Reload,
-    /// Begin to leave: go-aways spread over the milliseconds given.
-    Drain {
-        /// Over how long the go-aways are spread.
-        spread_ms: u64,
-    },
+    /// Begin to leave.
+    Drain(Box<DrainOrder>),
     /// Forget the drain: lines that were not asked to leave yet stay.
     Resume,
     /// Close every line and stream that is left.
@@ -235,6 +232,15 @@ pub struct Replacement {
     pub generation: u64,
     /// The newer line, so that an even newer owner can answer.
     pub by: Place,
+}
+
+/// How lines are asked to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainOrder {
+    /// Over how long the go-aways are spread.
+    pub spread_ms: u64,
+    /// Where devices should go, if not where they came from.
+    pub url: Option<Arc<str>>,
 }
 
 /// A page of the connection list.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A listening socket, as a poll watches it.
 pub type Listener = TcpListener;
@@ -36,6 +36,21 @@ pub fn bind(addr: SocketAddr, options: ListenerOptions) -> io::Result<Listener> 
     socket.bind(&addr.into())?;
     socket.listen(options.backlog)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Lets the kernel queue no more than one connection for a listener that is about to close. Connects beyond it are not
+/// refused: their far ends try again, as after a lost packet.
+///
+/// # Errors
+/// Whatever `listen` says.
+pub fn narrow(listener: &Listener) -> io::Result<()> {
+    SockRef::from(listener).listen(0)
+}
+
+/// Whether the kernel hands the queue of a listener that closes to others of its port.
+pub fn queues_migrate() -> bool {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req");
+    text.is_ok_and(|text| text.trim() == "1")
 }
 
 /// Fails if another process listens on the address already.
@@ -77,6 +92,21 @@ mod tests {
         let addr = first.local_addr().unwrap();
         let _second = bind(addr, OPTIONS).unwrap();
         assert_eq!(probe(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_narrowed_listener_gives_up_what_it_has_and_takes_one_more_at_most() {
+        let listener = bind(([127, 0, 0, 1], 0).into(), OPTIONS).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connect = || {
+            let patience = Duration::from_millis(200);
+            std::net::TcpStream::connect_timeout(&addr, patience)
+        };
+        let queued: Vec<_> = (0..5).map(|_| connect().unwrap()).collect();
+        narrow(&listener).unwrap();
+        assert!(queued.iter().all(|_| listener.accept().is_ok()));
+        let late: Vec<_> = (0..3).map(|_| connect()).collect();
+        assert!(late.iter().filter(|connected| connected.is_ok()).count() <= 1);
     }
 
     #[test]

@@ -334,6 +334,30 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
         |c| &c.shed,
     ),
     (
+        (
+            "drain_asked",
+            None,
+            "Lines asked to go away because the node drains",
+        ),
+        |c| &c.drain_asked,
+    ),
+    (
+        (
+            "drain_gone",
+            None,
+            "Lines that have gone while the node drained, asked or not",
+        ),
+        |c| &c.drain_gone,
+    ),
+    (
+        (
+            "drain_forced",
+            None,
+            "Lines closed by a drain because they did not go",
+        ),
+        |c| &c.drain_forced,
+    ),
+    (
         ("auth_failures", None, "Credentials of devices that failed"),
         |c| &c.auth_failures,
     ),

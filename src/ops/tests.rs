@@ -88,7 +88,7 @@ async fn metrics_need_the_key_and_probes_do_not() {
 async fn a_node_is_not_ready_from_the_first_moment_of_a_drain() {
     let bench = Bench::new(&Config::default());
     bench.control.node.cells[0].lines.add(1);
-    bench.control.drain.begin(None).await;
+    bench.control.drain.begin(Default::default()).await;
     for (path, status) in [("/readyz", 503), ("/healthz", 503), ("/livez", 200)] {
         let answer = page(&bench.control.node, path).await;
         assert_eq!(answer.0.as_u16(), status, "{path}");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::base::close::CloseReason;
 use crate::base::id::MessageId;
-use crate::base::time::Now;
+use crate::base::time::{Now, Tick};
 use crate::protocol::auth::identity::Identity;
 use crate::protocol::intake::{Intake, IntakeLimits};
 use crate::wire::device::{DeviceFrame, FrameError, ListFrame, encode_error, encode_pong};
@@ -41,8 +41,10 @@ pub struct Device {
     pub is_pong_awaited: bool,
     /// The device has been told to go away, and why.
     pub leaving: Option<CloseReason>,
-    /// What the `leave` cell stands for: the maximum age, unless the token runs out first or the node drains.
+    /// Why the line must leave when it must: the maximum age, unless the token runs out first or the node drains.
     pub leave_reason: CloseReason,
+    /// When it was opened, or a message last came from it or went to it.
+    pub active: Tick,
     /// Messages from the device.
     pub received: u32,
     /// Messages put into its outbox.
@@ -74,22 +76,23 @@ pub enum Verdict<'a> {
 }
 
 impl Device {
-    /// Makes the state of a line that was authenticated at `since_ms`.
+    /// Makes the state of a line that is authenticated now.
     pub fn new(
         identity: Identity,
         generation: u64,
         dialect: Dialect,
         leave_reason: CloseReason,
-        since_ms: u64,
+        now: Now,
     ) -> Self {
         Self {
             identity,
             generation,
-            since_ms,
+            since_ms: now.wall_ms,
             dialect,
             is_pong_awaited: false,
             leaving: None,
             leave_reason,
+            active: now.tick(),
             received: 0,
             delivered: 0,
             intake: Intake::default(),
@@ -146,6 +149,9 @@ impl Device {
         match self.dialect {
             Dialect::Json => {
                 let frame = DeviceFrame::decode(text);
+                if !matches!(frame, Ok(DeviceFrame::Ping { .. })) {
+                    self.active = now.tick();
+                }
                 // What costs more than it says is bounded with the pings: a refresh verifies a signature.
                 let is_costly = matches!(
                     frame,
@@ -251,7 +257,7 @@ mod tests {
 
     fn device(dialect: Dialect) -> Device {
         let identity = Identity::pack("tv-1", Some("ann"), [], []);
-        Device::new(identity, 1, dialect, CloseReason::MaxAge, 0)
+        Device::new(identity, 1, dialect, CloseReason::MaxAge, Now::default())
     }
 
     fn answer(dialect: Dialect, event: &Event<'_>) -> (String, Verdict<'static>) {

@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use crate::base::close::CloseReason;
 use crate::base::time::Now;
 use crate::metrics::Refusal;
+use crate::net::listener::narrow;
 use crate::net::stream::{Stream, Transport};
 use crate::protocol::upgrade::{Door, Upgrade};
 use crate::reactor::api::ApiConn;
@@ -24,6 +25,8 @@ pub struct Acceptor {
     listeners: Vec<Listener>,
     /// After running out of descriptors: when to try again. No new edge would come for what waits in the backlog.
     retry_at_ms: u64,
+    /// The kernel hands what waits in the queue of a listener that closes to another process.
+    hands_over: bool,
 }
 
 #[derive(Debug)]
@@ -50,7 +53,11 @@ impl Acceptor {
     ///
     /// # Errors
     /// When the kernel refuses a registration.
-    pub fn new(listeners: Vec<(Port, TcpListener)>, registry: &Registry) -> io::Result<Self> {
+    pub fn new(
+        listeners: Vec<(Port, TcpListener)>,
+        hands_over: bool,
+        registry: &Registry,
+    ) -> io::Result<Self> {
         let mut listeners: Vec<_> = listeners
             .into_iter()
             .map(|(port, socket)| Listener {
@@ -65,7 +72,36 @@ impl Acceptor {
         Ok(Self {
             listeners,
             retry_at_ms: 0,
+            hands_over,
         })
+    }
+
+    /// Closes the listeners. Whoever waits in their queues believes itself connected, and a close would reset it: so each
+    /// is taken in first, and is told 503.
+    pub(crate) fn close(&mut self, shard: &mut Shard<Stream>, now: Now) {
+        let mut waited = 0;
+        for listener in self.listeners.drain(..).filter(|_| !self.hands_over) {
+            // A queue that stays as it is will do as well, if connects are fewer than can be taken.
+            narrow(&listener.socket).ok();
+            while waited < ACCEPTS_AT_CLOSE_MAX {
+                match listener.socket.accept() {
+                    Ok((socket, from)) => {
+                        waited += 1;
+                        shard.admit(socket, from, listener.port, now);
+                    }
+                    Err(error) if has_died_in_queue(&error) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        if waited > 0 {
+            let shard = shard.id.0;
+            tracing::info!(
+                shard,
+                waited,
+                "listeners closed; who waited there is told 503"
+            );
+        }
     }
 
     /// Whether a token is a listener's.
@@ -115,11 +151,7 @@ impl Acceptor {
                     }
                     Err(error) => {
                         shard.cells().accept_errors.add(1);
-                        // The connection died in the queue; the next one may be well.
-                        if matches!(
-                            error.kind(),
-                            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                        ) {
+                        if has_died_in_queue(&error) {
                             continue;
                         }
                         self.retry_at_ms = now.ms() + ACCEPT_RETRY_MS;
@@ -151,6 +183,11 @@ impl Shard<Stream> {
             }
             Port::Peer => {
                 let stream = Stream::new(socket, false, policies.peer.clone());
+                self.admit_socket(stream, from, Door::Peer, None, now);
+            }
+            // A back end gets no answer but this one any more.
+            Port::Api if self.is_stopping => {
+                let stream = Stream::new(socket, false, policies.api.clone());
                 self.admit_socket(stream, from, Door::Peer, None, now);
             }
             Port::Api => self.admit_api(Stream::new(socket, false, policies.api.clone()), now),
@@ -191,7 +228,8 @@ impl<T: Transport> Shard<T> {
         // Senders share the table: a flood of devices must not shut them out.
         let spare = (self.slots_max / 8).clamp(1, SPARE_SLOTS_MAX);
         let is_crowded = self.arena.len() >= self.slots_max.saturating_sub(2 * spare);
-        let turned_away = if self.node.is_draining.load(Ordering::Relaxed) {
+        let is_draining = self.is_stopping || self.node.is_draining.load(Ordering::Relaxed);
+        let turned_away = if is_draining {
             Some(Refusal::Draining)
         } else if self.node.pressure.level() >= Pressure::RefuseLines {
             Some(Refusal::Memory)
@@ -245,12 +283,23 @@ impl<T: Transport> Shard<T> {
     }
 }
 
+/// Whether one connection was aborted before it was taken; the next one may be well.
+fn has_died_in_queue(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+    )
+}
+
 fn listener_token(index: usize) -> Token {
     Token(usize::MAX - 1 - index)
 }
 
 /// Connections taken from one listener per iteration, some 8 µs each; established lines have their turn in between.
 const ACCEPTS_PER_ITERATION_MAX: usize = 32;
+/// Connections taken from the queues of listeners that close: more than they hold, so that the end does not depend on
+/// who keeps connecting.
+const ACCEPTS_AT_CLOSE_MAX: u32 = 65_536;
 /// How long to leave the listeners alone after the kernel ran out of descriptors or memory.
 const ACCEPT_RETRY_MS: u64 = 100;
 /// Slots of a shard kept for API connections, and as many for devices that are being refused: an eighth of a small

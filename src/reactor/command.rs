@@ -1,9 +1,12 @@
 //! What other threads ask of a shard, and the timers that fire in it.
 
+use std::time::Duration;
+
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
 use crate::base::time::{Now, Tick};
 use crate::mailbox::command::{Command, Completion, Listing, Outcome};
+use crate::metrics::Refusal;
 use crate::net::stream::Transport;
 use crate::protocol::device::Device;
 use crate::reactor::conn::{Conn, Phase};
@@ -33,7 +36,7 @@ impl<T: Transport> Shard<T> {
             }
             Command::List(listing) => self.list(*listing),
             Command::Reload => self.settings = self.node.settings.load_full(),
-            Command::Drain { spread_ms } => self.begin_drain(spread_ms, now),
+            Command::Drain(order) => self.begin_drain(&order, now),
             Command::Resume => self.end_drain(now),
             Command::CloseLines(reason) => {
                 let is_meant = |conn: &Conn<T>| conn.device().is_some() || conn.stream().is_some();
@@ -41,7 +44,9 @@ impl<T: Transport> Shard<T> {
             }
             Command::Stop(reason) => {
                 self.is_stopping = true;
-                self.close_all(|_| true, reason);
+                self.stop_by = now.tick().after(LAST_WORDS);
+                self.turn_newcomers_away();
+                self.close_all(|conn| !is_unheard(conn), reason);
                 self.drop_lingering();
             }
         }
@@ -64,6 +69,23 @@ impl<T: Transport> Shard<T> {
     fn close_all(&mut self, is_meant: impl Fn(&Conn<T>) -> bool, reason: CloseReason) {
         for id in self.ids(is_meant) {
             self.close(id, reason);
+        }
+    }
+
+    /// Has those that have yet to send their request told 503 when they do.
+    fn turn_newcomers_away(&mut self) {
+        for id in self.ids(is_unheard) {
+            if let Some(Phase::Upgrade(upgrade)) = self.arena.get_mut(id).map(|c| &mut c.phase) {
+                upgrade.turn_away(Refusal::Draining);
+            }
+        }
+    }
+
+    /// Waits no longer for those that were taken in while the shard was stopping already.
+    pub(crate) fn end_stop(&mut self, now: Now) {
+        if now.tick() >= self.stop_by {
+            self.close_all(|_| true, CloseReason::Shutdown);
+            self.drop_lingering();
         }
     }
 
@@ -163,7 +185,14 @@ impl<T: Transport> Shard<T> {
     }
 }
 
+/// Whether a connection was taken in and has not sent its request yet.
+fn is_unheard<T: Transport>(conn: &Conn<T>) -> bool {
+    matches!(&conn.phase, Phase::Upgrade(upgrade) if !upgrade.is_upgraded())
+}
+
 /// Slots that one page of the list may look at, so that a filter that matches nobody costs a reactor a millisecond.
 const LISTED_SLOTS_MAX: u32 = 16_384;
+/// How long a shard that stops hears those that came at the last moment, to tell them so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Timers fired per iteration; the rest follow in the next.
 const TIMERS_PER_ITERATION_MAX: usize = 4_096;

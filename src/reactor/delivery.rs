@@ -31,7 +31,7 @@ impl<T: Transport> Shard<T> {
                 return self.answer(ticket, outcome);
             }
         };
-        self.write_message(id, delivery, superseded);
+        self.write_message(id, delivery, superseded, now);
         self.cells().undelivered.add(1);
         self.mark_dirty(id);
         if wait == Level::Queued {
@@ -112,12 +112,19 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Appends a message's frame to the outbox, or puts it where the superseded one was.
-    fn write_message(&mut self, id: ConnId, delivery: Delivery, superseded: Option<Waiting>) {
+    fn write_message(
+        &mut self,
+        id: ConnId,
+        delivery: Delivery,
+        superseded: Option<Waiting>,
+        now: Now,
+    ) {
         let mut text = std::mem::take(&mut self.scratch);
         let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
             return;
         };
         device.delivered = device.delivered.saturating_add(1);
+        device.active = now.tick();
         let dialect = device.dialect;
         let Some(outbox) = self.outbox(id) else {
             return;

@@ -242,6 +242,11 @@ impl<T: Transport> Shard<T> {
 }
 
 impl Fanouts {
+    /// Whether a line has a message to an account under way.
+    pub(crate) fn holds(&self, line: ConnId) -> bool {
+        self.held.contains_key(&line)
+    }
+
     /// Whether the next iteration has something to go on with.
     pub(crate) fn is_idle(&self) -> bool {
         self.fresh.is_empty() && self.running.is_empty() && self.waiting.is_empty()

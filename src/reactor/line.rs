@@ -31,18 +31,13 @@ impl<T: Transport> Shard<T> {
         now: Now,
     ) {
         let generation = self.node.presence.mint(now.wall_ms).0;
-        let (leave, leave_reason) = if self.is_draining {
-            // Its handshake was under way when the others were asked to leave.
-            (now.tick(), CloseReason::Drain)
-        } else {
-            self.leave_of(authenticated.expires_ms, now)
-        };
+        let (leave, leave_reason) = self.leave_of(authenticated.expires_ms, now);
         let device = Device::new(
             authenticated.identity,
             generation,
             dialect,
             leave_reason,
-            now.wall_ms,
+            now,
         );
         if let Some(Phase::Upgrade(upgrade)) = self.arena.get_mut(id).map(|conn| &mut conn.phase) {
             upgrade.note_upgraded(dialect);
@@ -71,6 +66,7 @@ impl<T: Transport> Shard<T> {
                 .observe_us(now.us.saturating_sub(upgrade.opened_us));
         }
         self.note_newcomer(id);
+        self.note_latecomer(id, now);
         if dialect == Dialect::Json {
             self.welcome(id, now);
         }
@@ -286,7 +282,7 @@ impl<T: Transport> Shard<T> {
                 device.leaving = device
                     .leaving
                     .filter(|reason| *reason != CloseReason::TokenExpired);
-                if device.leaving.is_none() && device.leave_reason != CloseReason::Drain {
+                if device.leaving.is_none() {
                     let (leave, reason) = self.leave_of(new.expires_ms, now);
                     self.arena.set_leave(id.slot, leave);
                     if let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut())

@@ -31,6 +31,7 @@ pub(crate) mod command;
 pub(crate) mod conn;
 pub(crate) mod d2d;
 pub(crate) mod delivery;
+pub(crate) mod drain;
 pub(crate) mod event;
 pub(crate) mod expiry;
 pub(crate) mod fanout;
@@ -108,6 +109,8 @@ pub struct Parts {
     pub started: Instant,
     /// Most connections this reactor may hold; its descriptor table is the bound.
     pub slots_max: u32,
+    /// The kernel hands what waits in the queue of a listener that closes to another process.
+    pub hands_over: bool,
 }
 
 impl Reactor {
@@ -127,12 +130,13 @@ impl Reactor {
             node,
             started,
             slots_max,
+            hands_over,
         } = parts;
         api::task::enter_shard(id);
         let own_post = posts[usize::from(id.0)].clone();
         let outgoing = posts.iter().map(Post::batch).collect();
         let context = ApiContext::new(id, Arc::clone(&node), own_post, fallback);
-        let acceptor = Acceptor::new(listeners, poll.registry())?;
+        let acceptor = Acceptor::new(listeners, hands_over, poll.registry())?;
         let registry = poll.registry().try_clone()?;
         let shard = Shard::new(
             node,
@@ -203,7 +207,9 @@ impl Reactor {
                 _ => self.shard.handle_readiness(event, now),
             }
         }
-        if !self.shard.is_stopping {
+        if self.shard.is_stopping {
+            self.acceptor.close(&mut self.shard, now);
+        } else {
             self.acceptor.accept(&mut self.shard, now);
         }
     }
@@ -246,6 +252,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         self.continue_fanouts(now);
         self.continue_surveys();
         self.continue_watches();
+        self.continue_drain(now);
         self.sweep(now);
         self.rehome();
         self.expire_timers(now);
@@ -309,6 +316,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
             || !self.fanouts.is_idle()
             || !self.surveys.is_empty()
             || self.watches.has_more()
+            || self.drain.as_ref().is_some_and(|drain| drain.has_more())
             || !self.dirty.is_empty()
             || !self.closing.is_empty()
             || self.api.has_work()

@@ -62,6 +62,13 @@ pub(crate) struct Question<'a> {
     pub(crate) requests_max: usize,
 }
 
+impl Requests {
+    /// Whether a line waits for an answer.
+    pub(crate) fn is_waiting(&self, conn: ConnId) -> bool {
+        self.0.contains_key(&conn)
+    }
+}
+
 impl<T: Transport> Shard<T> {
     /// Reserves the place of an answer that is to be written to a line.
     pub(crate) fn open_request(

@@ -27,6 +27,7 @@ use crate::reactor::allowance::Allowances;
 use crate::reactor::api::ApiContext;
 use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
+use crate::reactor::drain::Drain;
 use crate::reactor::fanout::Fanouts;
 use crate::reactor::node::Node;
 use crate::reactor::order::Order;
@@ -61,6 +62,8 @@ pub(crate) struct Shard<T: Transport> {
 
     /// Told to close everything and end.
     pub(crate) is_stopping: bool,
+    /// When it ends, whoever is left.
+    pub(crate) stop_by: Tick,
     pub(crate) commands: Vec<Command>,
     pub(crate) completions: Vec<Completion>,
     /// Connections with something to flush.
@@ -78,7 +81,7 @@ pub(crate) struct Shard<T: Transport> {
     /// Where the sweep goes on.
     pub(crate) sweep: Sweep,
     /// Go-aways are being spread, or have been.
-    pub(crate) is_draining: bool,
+    pub(crate) drain: Option<Box<Drain>>,
     pub(crate) close_log: CloseLog,
     /// What lines may still send and get at once.
     pub(crate) allowances: Allowances,
@@ -146,6 +149,7 @@ impl<T: Transport> Shard<T> {
             api,
             random: SmallRng::seed_from_u64(seed),
             is_stopping: false,
+            stop_by: Tick::NEVER,
             commands: Vec::new(),
             completions: Vec::new(),
             dirty: Vec::new(),
@@ -155,7 +159,7 @@ impl<T: Transport> Shard<T> {
             sources: Sources::default(),
             busy_us: 0,
             sweep: Sweep::default(),
-            is_draining: false,
+            drain: None,
             close_log: CloseLog::default(),
             allowances: Allowances::default(),
             order: Order::new(outgoing.len()),
@@ -387,6 +391,7 @@ impl<T: Transport> Shard<T> {
                     others.for_each(|other| _ = self.node.presence.release(fingerprint, other));
                 }
                 self.cells().lines.sub(1);
+                self.count_drained(&device, reason);
                 let turn = Turn::Ended(device.leaving.unwrap_or(reason));
                 self.leave_account(id, &device.identity, device.generation, turn, now);
                 self.end_watch(id, device.identity.account().unwrap_or_default());

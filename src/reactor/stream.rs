@@ -35,7 +35,7 @@ impl<T: Transport> Shard<T> {
         let window = settings.api.stream_window;
         let mut stream = Box::new(Stream::new(service, window, now));
         let mut leave = now.tick().after(settings.api.stream_idle_timeout);
-        if self.is_draining {
+        if self.is_draining() {
             // Its handshake was under way when the others were asked to leave.
             (stream.leave_reason, leave) = (CloseReason::Drain, now.tick());
         }
@@ -317,9 +317,16 @@ impl<T: Transport> Shard<T> {
         }
         stream.leaving = Some(reason);
         self.arena.set_leave(id.slot, now.tick().after(grace));
-        let reconnect_after = fraction(grace, random);
+        // As for lines, in the first half of the grace: the new stream is opened before the old one is left.
+        let reconnect_after = fraction(grace / 2, random);
         let mut text = Vec::new();
-        encode_goaway(reason, millis(reconnect_after), millis(grace), &mut text);
+        encode_goaway(
+            reason,
+            millis(reconnect_after),
+            millis(grace),
+            None,
+            &mut text,
+        );
         self.send_text(id, &text);
     }
 

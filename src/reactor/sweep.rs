@@ -43,6 +43,7 @@ impl<T: Transport> Shard<T> {
             return;
         }
         self.sweep.next = Tick(now.tick().0 + 1);
+        self.end_stop(now);
         let slots = self.arena.slots();
         if self.sweep.cursor >= slots {
             self.sweep.cursor = 0;
@@ -99,58 +100,34 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Asks a line to leave, or closes it if it was asked before and has not gone.
-    fn part(&mut self, id: ConnId, now: Now) {
+    pub(crate) fn part(&mut self, id: ConnId, now: Now) {
+        let url = self.drain_url();
         let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
         let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
             return;
         };
         let reason = device.leave_reason;
         // A raw line has no words for it: its planned close comes with its code.
-        if device.leaving.is_some() || device.dialect != Dialect::Json {
+        let was_asked = device.leaving.replace(reason).is_some();
+        if was_asked || device.dialect != Dialect::Json {
             return self.close(id, reason);
         }
-        device.leaving = Some(reason);
         self.arena.set_leave(id.slot, now.tick().after(grace));
-        let reconnect_after = fraction(grace, random);
+        // In the first half of the grace, so that the new line can be up before the old one must go.
+        let reconnect_after = fraction(grace / 2, random);
+        let url = url.filter(|_| reason == CloseReason::Drain);
         let mut text = Vec::new();
-        encode_goaway(reason, millis(reconnect_after), millis(grace), &mut text);
+        encode_goaway(
+            reason,
+            millis(reconnect_after),
+            millis(grace),
+            url.as_deref(),
+            &mut text,
+        );
         let mut frame = Vec::new();
         encoder::encode(Opcode::Text, &text, &mut frame);
         self.send(id, &frame);
         self.tell_leaving(id, now);
-    }
-
-    /// Spreads go-aways over the time given.
-    pub(crate) fn begin_drain(&mut self, spread_ms: u64, now: Now) {
-        self.is_draining = true;
-        self.begin_drain_streams(Duration::from_millis(spread_ms), now);
-        for id in self.ids(|conn| conn.device().is_some()) {
-            let delay = fraction(Duration::from_millis(spread_ms), self.roll());
-            let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
-                continue;
-            };
-            if device.leaving.is_none() {
-                device.leave_reason = CloseReason::Drain;
-                let at = now.tick().after(delay);
-                self.arena.set_leave(id.slot, at);
-            }
-        }
-    }
-
-    /// Takes the drain back for lines that were not asked to leave yet: they live on for another full age.
-    pub(crate) fn end_drain(&mut self, now: Now) {
-        self.is_draining = false;
-        self.end_drain_streams(now);
-        for id in self.ids(|conn| conn.device().is_some()) {
-            let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
-                continue;
-            };
-            if device.leaving.is_none() && device.leave_reason == CloseReason::Drain {
-                device.leave_reason = CloseReason::MaxAge;
-                let leave = self.leave_by_age(now.tick());
-                self.arena.set_leave(id.slot, leave);
-            }
-        }
     }
 
     /// When a line opened at the tick given must leave because of its age.

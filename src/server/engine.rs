@@ -128,6 +128,7 @@ impl Prepared {
         let started = Instant::now();
         let gate = Arc::new(Gate::new(config, self.seeds.len()));
         let (reports, starts) = mpsc::channel();
+        let hands_over = config.listen.share && listener::queues_migrate();
         let mut threads = Vec::new();
         for (i, seed) in self.seeds.into_iter().enumerate() {
             let shard = ShardId(u16::try_from(i).unwrap_or(u16::MAX));
@@ -138,6 +139,7 @@ impl Prepared {
                 node: Arc::clone(&self.node),
                 started,
                 slots_max: self.capacity.slots_max,
+                hands_over,
             };
             let (gate, control, reports) =
                 (Arc::clone(&gate), Arc::clone(control), reports.clone());

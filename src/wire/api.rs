@@ -131,64 +131,6 @@ pub struct ConnectionPage {
     pub cursor: Option<String>,
 }
 
-/// What a drain is to be like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DrainRequest {
-    /// From now to its end, in milliseconds; unset is `drain.deadline`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_ms: Option<u64>,
-}
-
-impl DrainRequest {
-    /// Decodes the body of a request; without one, everything is as configured.
-    ///
-    /// # Errors
-    /// `invalid_body` or `unknown_field`, with what is wrong and where.
-    pub fn decode(body: &[u8]) -> Result<Self, (ErrorCode, String)> {
-        if body.is_empty() {
-            return Ok(Self::default());
-        }
-        decode_object(body)
-    }
-}
-
-/// Where a node stands on its way out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DrainStatus {
-    /// The node.
-    pub node_id: String,
-    /// The step it has reached.
-    pub state: DrainState,
-    /// Lines open now.
-    pub lines: u64,
-    /// When the drain began, milliseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub started_ms: Option<u64>,
-    /// When lines that are left are closed by force, milliseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub deadline_ms: Option<u64>,
-}
-
-/// The steps of a drain.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum DrainState {
-    /// No drain: the node takes lines.
-    #[default]
-    Serving,
-    /// Not ready any more; load balancers are given time to notice.
-    Unready,
-    /// New connections are refused, and lines are asked to go away.
-    Leaving,
-    /// The deadline has passed; what is left is being closed.
-    Forcing,
-    /// No line is left.
-    Drained,
-}
-
 /// A device as `GET /v1/devices/{device_id}` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceInfo {

@@ -272,19 +272,26 @@ pub fn encode_message(
     out.extend_from_slice(if wants_ack { br#","ack":true}"# } else { b"}" });
 }
 
-/// Appends a `goaway`: the device should come back after `reconnect_after_ms` and leave by `deadline_ms` from now.
+/// Appends a `goaway`: the device should come back after `reconnect_after_ms`, to `url` if there is one, and leave by
+/// `deadline_ms` from now.
 pub fn encode_goaway(
     reason: CloseReason,
     reconnect_after_ms: u64,
     deadline_ms: u64,
+    url: Option<&str>,
     out: &mut Vec<u8>,
 ) {
     append(
         out,
         format_args!(
-            r#"{{"type":"goaway","reason":"{reason}","reconnect_after_ms":{reconnect_after_ms},"deadline_ms":{deadline_ms}}}"#
+            r#"{{"type":"goaway","reason":"{reason}","reconnect_after_ms":{reconnect_after_ms},"deadline_ms":{deadline_ms}"#
         ),
     );
+    if let Some(url) = url {
+        out.extend_from_slice(br#","url":"#);
+        encode_string(url, out);
+    }
+    out.push(b'}');
 }
 
 /// Appends a `pong`, with the raw JSON id of the ping if it had one.
@@ -444,8 +451,12 @@ mod tests {
             json!({"type":"message","message_id":MessageId(7).to_string(),"from":{"device":"tv-1"},"data":{"a":[1,2]}})
         );
         assert_eq!(
-            encoded(|out| encode_goaway(CloseReason::Drain, 5, 6, out)),
+            encoded(|out| encode_goaway(CloseReason::Drain, 5, 6, None, out)),
             json!({"type":"goaway","reason":"drain","reconnect_after_ms":5,"deadline_ms":6})
+        );
+        assert_eq!(
+            encoded(|out| encode_goaway(CloseReason::Drain, 5, 6, Some("ws://b/\""), out)),
+            json!({"type":"goaway","reason":"drain","reconnect_after_ms":5,"deadline_ms":6,"url":"ws://b/\""})
         );
         assert_eq!(
             encoded(|out| encode_error(Some("3"), ErrorCode::UnknownType, "no\nsuch", out)),

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     Forbidden,
     /// No such call.
     UnknownRoute,
+    /// The call is for another node.
+    UnknownNode,
     /// The call exists, with other methods.
     MethodNotAllowed,
     /// The device is not connected and nothing was stored.
@@ -57,7 +59,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in table order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::InvalidId,
         Self::InvalidBody,
@@ -67,6 +69,7 @@ impl ErrorCode {
         Self::Unauthorized,
         Self::Forbidden,
         Self::UnknownRoute,
+        Self::UnknownNode,
         Self::MethodNotAllowed,
         Self::DeviceOffline,
         Self::ConnectionGone,
@@ -114,6 +117,7 @@ impl ErrorCode {
             Self::Unauthorized => ("unauthorized", 401, false),
             Self::Forbidden => ("forbidden", 403, false),
             Self::UnknownRoute => ("unknown_route", 404, false),
+            Self::UnknownNode => ("unknown_node", 404, false),
             Self::MethodNotAllowed => ("method_not_allowed", 405, false),
             Self::DeviceOffline => ("device_offline", 404, true),
             Self::ConnectionGone => ("connection_gone", 410, false),

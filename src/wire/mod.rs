@@ -9,6 +9,7 @@ pub mod api;
 pub mod batch;
 pub mod cursor;
 pub mod device;
+pub mod drain;
 pub mod envelope;
 pub mod error;
 pub mod event;

@@ -25,6 +25,7 @@ mod deadline;
 mod device;
 mod doctor;
 mod drain;
+mod drain_engine;
 mod event;
 mod first_minute;
 mod frame;

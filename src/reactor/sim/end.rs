@@ -3,8 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use super::world::{DEVICES, World};
-use crate::base::close::CloseReason;
-use crate::mailbox::command::Command;
 use crate::metrics::total;
 
 impl World {
@@ -24,32 +22,6 @@ impl World {
             self.waiting.is_empty(),
             "somebody waits longer than their patience"
         );
-    }
-
-    /// Everybody is asked to leave, then everything stops.
-    pub(super) fn drain(&mut self) {
-        for post in &self.posts {
-            post.post(Command::Drain { spread_ms: 2_000 }).unwrap();
-        }
-        for _ in 0..90 {
-            self.step(100);
-        }
-        assert_eq!(
-            total(&self.node.cells, |cells| &cells.lines),
-            0,
-            "a line outlived the drain"
-        );
-        assert_eq!(
-            total(&self.node.cells, |cells| &cells.streams),
-            0,
-            "a stream outlived the drain"
-        );
-        for post in &self.posts {
-            post.post(Command::Stop(CloseReason::Shutdown)).unwrap();
-        }
-        for _ in 0..60 {
-            self.step(100);
-        }
     }
 
     /// A life leaves nothing behind.

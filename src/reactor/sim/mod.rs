@@ -14,6 +14,7 @@ mod caller;
 mod chat;
 mod checker;
 mod device;
+mod drain;
 mod end;
 mod holder;
 mod order;

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use hashbrown::{HashMap, HashSet};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
 use super::admission::address;
 use super::chat::{Chat, OFFLINE_AFTER_MS};
@@ -167,6 +168,7 @@ impl World {
         self.check_one_holder();
         self.check_chat();
         self.check_back_ends();
+        self.call_a_drain_back();
         self.drain();
         let endings = self.endings();
         let submitted = total(&self.node.cells, |cells| &cells.submitted);
@@ -431,11 +433,7 @@ impl World {
                                 self.checker.hear(message, line.device, number);
                             }
                             if value["ack"] == true && !line.is_mute {
-                                let ack = format!(
-                                    r#"{{"type":"ack","message_id":{},"data":{}}}"#,
-                                    value["message_id"], value["data"]
-                                );
-                                wire.send(&frame(1, ack.as_bytes()), now_ms + 5);
+                                wire.send(&frame(1, ack_of(&value).as_bytes()), now_ms + 5);
                             }
                         }
                         "goaway" if !line.is_deaf => wire.send(&frame(8, &[3, 233]), now_ms + 50),
@@ -503,6 +501,14 @@ pub(super) struct Life {
     pub(super) endings: [u64; Ending::ALL.len()],
     /// How many of them senders were told of.
     pub(super) told: [u64; Ending::ALL.len()],
+}
+
+/// How a device acknowledges a message: with what it was told.
+fn ack_of(message: &Value) -> String {
+    format!(
+        r#"{{"type":"ack","message_id":{},"data":{}}}"#,
+        message["message_id"], message["data"]
+    )
 }
 
 fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Shard<NodeEnd> {

@@ -79,7 +79,7 @@ fn live(bytes: &[u8], size: usize) -> (Vec<u8>, Option<CloseReason>) {
                         1,
                         dialect,
                         CloseReason::MaxAge,
-                        now.wall_ms,
+                        now,
                     );
                     line = Some((Decoder::default(), device));
                 }

@@ -24,8 +24,10 @@ use crate::route::account::Accounts;
 use crate::route::event::Feed;
 use crate::route::presence::Presence;
 use crate::wire::answer::REQUEST_ID;
-use crate::wire::api::{ConnectionInfo, ConnectionPage, DrainState, DrainStatus, ErrorBody};
+use crate::wire::api::{ConnectionInfo, ConnectionPage, ErrorBody};
 use crate::wire::error::ErrorCode;
+
+mod drain;
 
 /// A control plane whose reactors are mailboxes that nobody empties but the test.
 pub(crate) struct Bench {
@@ -336,129 +338,6 @@ async fn a_kick_tells_whether_the_line_was_there() {
     assert_eq!(kick("no-id".into()).await.error(), "bad_request");
 }
 
-const DRAIN: &str = "/v1/nodes/node-1/drain";
-
-fn next_command(mailbox: &mut Mailbox) -> Option<Command> {
-    let mut commands = Vec::new();
-    mailbox.receive(&mut commands, &mut Vec::new(), 1);
-    commands.pop()
-}
-
-/// Waits until a drain has got that far.
-async fn until(control: &ControlPlane, state: DrainState) {
-    let reached = async {
-        while control.drain.status().state != state {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), reached)
-        .await
-        .unwrap();
-}
-
-#[tokio::test]
-async fn a_drain_begins_once_and_can_be_taken_back() {
-    let mut bench = Bench::new(&Config::default());
-    bench.control.node.cells[0].lines.add(3);
-    let begun = bench.call(Method::POST, DRAIN).await;
-    assert_eq!(begun.status(), 202);
-    let begun: DrainStatus = begun.read();
-    assert_eq!((begun.state, begun.lines), (DrainState::Unready, 3));
-    assert_eq!(
-        begun.deadline_ms.unwrap() - begun.started_ms.unwrap(),
-        25_000
-    );
-    let body = r#"{"deadline_ms":60000}"#;
-    let again = bench.call_with(Method::POST, DRAIN, HeaderMap::new(), body);
-    assert_eq!(again.await.read::<DrainStatus>(), begun);
-    assert!(bench.is_unready());
-
-    let back: DrainStatus = bench.call(Method::DELETE, DRAIN).await.read();
-    assert_eq!((back.state, back.started_ms), (DrainState::Serving, None));
-    assert!(!bench.is_unready());
-    assert!(!bench.control.node.is_draining.load(Ordering::Relaxed));
-    assert!(matches!(
-        next_command(&mut bench.mailboxes[1]),
-        Some(Command::Resume)
-    ));
-    assert_eq!(bench.call(Method::DELETE, DRAIN).await.status(), 200);
-}
-
-#[tokio::test]
-async fn what_stays_beyond_the_deadline_is_closed_by_force() {
-    let mut config = Config::default();
-    config.drain.interval = Duration::from_millis(1);
-    let mut bench = Bench::new(&config);
-    let lines = &bench.control.node.cells[0].lines;
-    lines.add(1);
-    let body = r#"{"deadline_ms":20}"#;
-    let begun = bench.call_with(Method::POST, DRAIN, HeaderMap::new(), body);
-    assert_eq!(begun.await.status(), 202);
-    until(&bench.control, DrainState::Forcing).await;
-    assert!(bench.control.node.is_draining.load(Ordering::Relaxed));
-    assert_eq!(bench.call(Method::DELETE, DRAIN).await.error(), "draining");
-    lines.sub(1);
-    until(&bench.control, DrainState::Drained).await;
-    let mailbox = &mut bench.mailboxes[0];
-    assert!(matches!(
-        next_command(mailbox),
-        Some(Command::Drain { spread_ms: 0 })
-    ));
-    assert!(matches!(
-        next_command(mailbox),
-        Some(Command::CloseLines(_))
-    ));
-    assert_eq!(bench.call(Method::DELETE, DRAIN).await.status(), 200);
-    assert!(!bench.is_unready());
-}
-
-#[tokio::test]
-async fn a_signal_takes_a_drain_over_and_there_is_no_way_back() {
-    let bench = Bench::new(&Config::default());
-    bench.control.node.cells[0].lines.add(1);
-    let body = r#"{"deadline_ms":3600000}"#;
-    let begun = bench.call_with(Method::POST, DRAIN, HeaderMap::new(), body);
-    let begun: DrainStatus = begun.await.read();
-    let control = Arc::clone(&bench.control);
-    let signal = tokio::spawn(async move { control.drain.run().await });
-    let shortened = async {
-        while bench.control.drain.status().deadline_ms >= begun.deadline_ms {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), shortened)
-        .await
-        .unwrap();
-    assert_eq!(bench.call(Method::DELETE, DRAIN).await.error(), "draining");
-    assert_eq!(bench.control.drain.status().started_ms, begun.started_ms);
-    signal.abort();
-}
-
-#[tokio::test]
-async fn a_node_without_lines_drains_at_once() {
-    let bench = Bench::new(&Config::default());
-    bench.control.drain.run().await;
-    assert_eq!(bench.control.drain.status().state, DrainState::Drained);
-}
-
-#[tokio::test]
-async fn a_drain_that_makes_no_sense_names_its_fault() {
-    let bench = Bench::new(&Config::default());
-    for (body, code) in [
-        ("5", "invalid_body"),
-        ("{", "invalid_body"),
-        (r#"{"deadline_ms":2000}"#, "invalid_body"),
-        (r#"{"deadline_ms":99999999999}"#, "invalid_body"),
-        (r#"{"dead_line":1}"#, "unknown_field"),
-    ] {
-        let answer = bench.call_with(Method::POST, DRAIN, HeaderMap::new(), body);
-        assert_eq!(answer.await.error(), code, "{body}");
-    }
-    let answer = bench.call(Method::POST, "/v1/nodes/node-2/drain").await;
-    assert_eq!(answer.error(), "unknown_route");
-    assert!(!bench.is_unready());
-}
-
 #[tokio::test]
 async fn codes_docs_and_openapi_say_the_same() {
     let words: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.word()).collect();
@@ -472,7 +351,7 @@ async fn codes_docs_and_openapi_say_the_same() {
             cells.next()? == "yes",
         ))
     };
-    let documented: Vec<_> = include_str!("../../docs/api.md")
+    let documented: Vec<_> = include_str!("../../../docs/api.md")
         .lines()
         .filter_map(row)
         .collect();
@@ -518,7 +397,7 @@ async fn every_documented_call_exists() {
     let mut bench = Bench::new(&Config::default());
     bench.answer_commands(&[]);
     let document = serde_json::to_value(Document::openapi()).unwrap();
-    let docs = include_str!("../../docs/api.md");
+    let docs = include_str!("../../../docs/api.md");
     for (path, item) in document["paths"].as_object().unwrap() {
         assert!(
             docs.contains(path.as_str()),
