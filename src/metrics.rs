@@ -216,6 +216,43 @@ impl Ending {
     }
 }
 
+/// What became of a broadcast at a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BroadcastEnding {
+    /// The kernel took the last byte of the frame.
+    Written,
+    /// The line was left out, because it does not read what it has been sent already.
+    Slow,
+    /// The line ended first.
+    Gone,
+    /// The line is not meant.
+    Unmatched,
+    /// The broadcast was over before the line had its turn.
+    Unreached,
+}
+
+impl BroadcastEnding {
+    /// Every ending, in metric order.
+    pub const ALL: [Self; 5] = [
+        Self::Written,
+        Self::Slow,
+        Self::Gone,
+        Self::Unmatched,
+        Self::Unreached,
+    ];
+
+    /// The metric label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Slow => "slow",
+            Self::Gone => "gone",
+            Self::Unmatched => "unmatched",
+            Self::Unreached => "unreached",
+        }
+    }
+}
+
 /// Everything one shard counts.
 #[derive(Debug, Default)]
 pub struct ShardCells {
@@ -267,6 +304,12 @@ pub struct ShardCells {
     pub fanouts: Cell,
     /// Those that were not: too many at once, or to too many lines.
     pub fanouts_refused: Cell,
+    /// Lines that were open when broadcasts began.
+    pub broadcast_lines: Cell,
+    /// Lines in whose outbox a broadcast waits.
+    pub broadcast_waiting: Cell,
+    /// What became of broadcasts at lines.
+    pub broadcast_endings: [Cell; BroadcastEnding::ALL.len()],
     /// Watches of accounts, now.
     pub watches: Cell,
     /// Frames told to watchers.

@@ -14,6 +14,10 @@ use crate::protocol::auth::api_key::Shown;
 #[derive(Debug)]
 pub(crate) struct Reader;
 
+/// A back end whose key has the role `send`: its name, which devices are told.
+#[derive(Debug)]
+pub(crate) struct Sender(pub(crate) Arc<str>);
+
 /// A back end, or an operator, whose key has the role `admin`: its name, for the log.
 #[derive(Debug)]
 pub(crate) struct Admin(pub(crate) Arc<str>);
@@ -26,6 +30,17 @@ impl FromRequestParts<Arc<ControlPlane>> for Reader {
         control: &Arc<ControlPlane>,
     ) -> Result<Self, Failure> {
         authorize(parts, control, ApiRole::Read).map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Arc<ControlPlane>> for Sender {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<ControlPlane>,
+    ) -> Result<Self, Failure> {
+        authorize(parts, control, ApiRole::Send).map(Self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Layer 5: the control plane's side of the sending API. Everything that is not hot is answered here, on tokio.
 //!
 //! Requests come from the reactors through [`fallback`], already read, bounded and named; no socket is known here. One
-//! file per resource (`connection`, `event`, `node`, `device`), each call documented where it stands (`openapi`). What fails is
+//! file per resource (`broadcast`, `connection`, `event`, `node`, `device`), each call documented where it stands (`openapi`). What fails is
 //! a `Failure` and is written out in one place; who may call is said by the handler's first argument (`caller`).
 
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::api::broadcast::history::History;
 use crate::api::drain::Drain;
 use crate::api::event::hub::Hub;
 use crate::mailbox::command::{Command, Post};
@@ -23,6 +24,7 @@ use crate::reactor::api::Fallback;
 use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
 
+pub mod broadcast;
 pub(crate) mod caller;
 pub(crate) mod clock;
 pub(crate) mod connection;
@@ -46,6 +48,8 @@ pub struct ControlPlane {
     pub posts: Vec<Post>,
     /// Leaving politely.
     pub drain: Arc<Drain>,
+    /// Messages to all lines.
+    pub broadcasts: History,
     /// Lines coming and going: where a part of this process subscribes.
     pub hub: Arc<Hub>,
     runtime: tokio::runtime::Handle,
@@ -55,6 +59,7 @@ impl ControlPlane {
     /// Makes the control plane of a node; its tasks run on the runtime given.
     pub fn new(node: Arc<Node>, posts: Vec<Post>, runtime: tokio::runtime::Handle) -> Self {
         let drain = Arc::new(Drain::new(Arc::clone(&node), posts.clone()));
+        let broadcasts = History::new(Arc::clone(&node), posts.clone());
         let hub = Hub::new(Arc::clone(&node));
         if let Some(batches) = node.events.open() {
             runtime.spawn(Arc::clone(&hub).run(batches));
@@ -63,6 +68,7 @@ impl ControlPlane {
             node,
             posts,
             drain,
+            broadcasts,
             hub,
             runtime,
         }
@@ -109,8 +115,12 @@ pub fn fallback(control: &Arc<ControlPlane>) -> Fallback {
 /// The calls. Hot ones are here for their other methods only.
 fn router(control: &Arc<ControlPlane>) -> Router {
     let drain = post(node::begin).get(node::inspect).delete(node::cancel);
+    let broadcasts = post(broadcast::begin).get(broadcast::list);
+    let broadcast = get(broadcast::inspect).delete(broadcast::cancel);
     let router = Router::new()
         .route("/openapi.json", get(openapi::document))
+        .route("/v1/broadcasts", broadcasts)
+        .route("/v1/broadcasts/{broadcast_id}", broadcast)
         .route("/v1/connections", get(connection::list))
         .route("/v1/connections/events", get(event::follow))
         .route("/v1/connections/{connection_id}", delete(connection::kick))

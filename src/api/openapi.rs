@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{connection, device, event, node, user};
+use crate::api::{broadcast, connection, device, event, node, user};
 use crate::wire::api::ErrorBody;
 use crate::wire::error::ErrorCode;
 use crate::wire::event::{EventBody, MissedBody};
@@ -22,6 +22,10 @@ use crate::wire::event::{EventBody, MissedBody};
         device::send,
         device::send_batch,
         device::inspect,
+        broadcast::begin,
+        broadcast::list,
+        broadcast::inspect,
+        broadcast::cancel,
         connection::list,
         connection::kick,
         user::devices,
@@ -124,6 +128,12 @@ fn own_errors(operation_id: &str) -> &'static [ErrorCode] {
         "inspect_device" => &[ErrorCode::InvalidId, ErrorCode::DeviceOffline],
         "list_connections" | "follow_connections" => &[ErrorCode::InvalidId],
         "kick_connection" => &[ErrorCode::ConnectionGone],
+        "begin_broadcast" => &[
+            ErrorCode::InvalidBody,
+            ErrorCode::UnknownField,
+            ErrorCode::IdempotencyConflict,
+        ],
+        "inspect_broadcast" | "cancel_broadcast" => &[ErrorCode::UnknownBroadcast],
         "begin_drain" => &[
             ErrorCode::InvalidBody,
             ErrorCode::UnknownField,

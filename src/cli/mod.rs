@@ -4,6 +4,8 @@
 //! and everything else to standard error, and `--json` turns results into JSON. Nothing here decides how the server
 //! works: it reads the configuration and hands it over.
 
+#[cfg(feature = "client")]
+mod broadcast;
 mod config;
 #[cfg(feature = "client")]
 mod connections;
@@ -78,6 +80,9 @@ enum Command {
     /// Lists the connections of a node, or closes one.
     #[cfg(feature = "client")]
     Connections(connections::Connections),
+    /// Sends a message to all lines of a node.
+    #[cfg(feature = "client")]
+    Broadcast(broadcast::Broadcast),
     /// Empties a node: its devices are asked to go elsewhere, some at a time. Exits with 1 when that would not work out.
     #[cfg(feature = "client")]
     Drain(drain::Drain),
@@ -123,6 +128,8 @@ fn execute(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Devices(command) => command.run(&options),
         #[cfg(feature = "client")]
         Command::Connections(command) => command.run(&options),
+        #[cfg(feature = "client")]
+        Command::Broadcast(command) => command.run(&options),
         #[cfg(feature = "client")]
         Command::Drain(command) => command.run(&options),
         #[cfg(feature = "client")]

@@ -150,6 +150,47 @@ impl ApiClient {
         self.answer(self.with_key(self.agent.delete(&url)).call())
     }
 
+    /// Begins to send a message to all lines of the node. `envelope` is the body.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn begin_broadcast(&self, envelope: &Value) -> Result<ApiAnswer, ClientError> {
+        let post = self.with_key(self.agent.post(self.url("/v1/broadcasts", "")));
+        let post = post.header("content-type", "application/json");
+        self.answer(post.send(envelope.to_string()))
+    }
+
+    /// The broadcasts that the node remembers.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn broadcasts(&self) -> Result<ApiAnswer, ClientError> {
+        let get = self.agent.get(self.url("/v1/broadcasts", ""));
+        self.answer(self.with_key(get).call())
+    }
+
+    /// How far a broadcast has come.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn broadcast(&self, broadcast_id: &str) -> Result<ApiAnswer, ClientError> {
+        let get = self.agent.get(self.broadcast_url(broadcast_id));
+        self.answer(self.with_key(get).call())
+    }
+
+    /// Ends a broadcast.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn cancel_broadcast(&self, broadcast_id: &str) -> Result<ApiAnswer, ClientError> {
+        let delete = self.agent.delete(self.broadcast_url(broadcast_id));
+        self.answer(self.with_key(delete).call())
+    }
+
+    fn broadcast_url(&self, broadcast_id: &str) -> String {
+        self.url(&format!("/v1/broadcasts/{broadcast_id}"), "")
+    }
+
     /// Begins to drain a node, or asks how that would go. `request` is the body.
     ///
     /// # Errors

@@ -21,8 +21,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use section::{
-    Api, Auth, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Memory, Node, Ops, Presence,
-    Reactor, Section, Tls,
+    Api, Auth, Broadcast, Drain, Heartbeat, Lifetime, Limits, Listen, Log, Memory, Node, Ops,
+    Presence, Reactor, Section, Tls,
 };
 
 /// Everything an operator can set. [`Default`] is what runs without a file.
@@ -59,6 +59,8 @@ pub struct Config {
     pub memory: Memory,
     /// `[lifetime]`
     pub lifetime: Lifetime,
+    /// `[broadcast]`
+    pub broadcast: Broadcast,
     /// `[drain]`
     pub drain: Drain,
     /// `[log]`
@@ -83,6 +85,7 @@ impl Config {
         Limits::SECTION,
         Memory::SECTION,
         Lifetime::SECTION,
+        Broadcast::SECTION,
         Drain::SECTION,
         Log::SECTION,
     ];

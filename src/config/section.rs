@@ -336,6 +336,16 @@ section! {
 }
 
 section! {
+    /// Messages to all lines.
+    Broadcast as "broadcast" {
+        /// Bytes that all broadcasts together may write in one second, so that other messages keep their speed.
+        bytes_per_second: Size = Size::kib(32 * 1_024),
+        /// Broadcasts under way at once; more are refused with `overloaded`.
+        running_max: u32 = 8,
+    }
+}
+
+section! {
     /// Leaving politely, on SIGTERM or on request.
     Drain as "drain" {
         /// From the start of a drain to its end; below the 30 s of Kubernetes.

@@ -170,6 +170,11 @@ impl Config {
             ("lifetime.goaway_grace", lifetime.goaway_grace.is_zero()),
             ("lifetime.close_timeout", lifetime.close_timeout.is_zero()),
             ("drain.deadline", self.drain.deadline.is_zero()),
+            (
+                "broadcast.bytes_per_second",
+                is_empty(self.broadcast.bytes_per_second),
+            ),
+            ("broadcast.running_max", self.broadcast.running_max == 0),
         ];
         found(zeros.map(|(key, is_zero)| (is_zero, key, "zero", "choose a greater value")))
     }

@@ -9,6 +9,7 @@ use crate::base::id::{ConnId, Location, MessageId, ShardId};
 use crate::base::place::{Candidates, Place};
 use crate::base::wheel::Wheel;
 use crate::mailbox::account::{Change, Member, Survey, Surveyed};
+use crate::mailbox::broadcast::Broadcast;
 use crate::mailbox::queue;
 use crate::mailbox::sender::Sender;
 use crate::wire::api::{ConnectionInfo, DeviceInfo, Level};
@@ -63,6 +64,9 @@ pub enum Completion {
     /// A line of an account that this shard watches has come or gone. At most one per turn of a line's life, and a lost
     /// one would leave watchers with a wrong picture.
     Changed(Box<Change>),
+    /// Send a message to all lines. There are as many of them as the control plane lets begin at once, and a lost one would
+    /// never end.
+    Broadcast(Arc<Broadcast>),
     /// A task of this shard can go on: a future on another thread has finished.
     Wake(ConnId),
 }

@@ -7,6 +7,7 @@
 //! somebody waits for it, travels in a lane of its own, so two full mailboxes never wait for each other.
 
 pub mod account;
+pub mod broadcast;
 pub mod command;
 pub mod queue;
 pub mod sender;

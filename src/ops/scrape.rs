@@ -10,7 +10,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::base::close::CloseReason;
-use crate::metrics::{Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, TlsFailure, total};
+use crate::metrics::{
+    BroadcastEnding, Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, TlsFailure, total,
+};
 use crate::net::fdtable::descriptors_max;
 use crate::ops::memory::resident_bytes;
 use crate::reactor::node::Node;
@@ -179,6 +181,12 @@ fn encode_families(cells: &NodeCells, page: &mut Page<'_>) -> fmt::Result {
         let count = sum(&|shard| &shard.endings[ending as usize]);
         (ending.word(), count)
     });
+    let broadcasts = BroadcastEnding::ALL.map(|ending| {
+        let count = sum(&|shard| &shard.broadcast_endings[ending as usize]);
+        (ending.word(), count)
+    });
+    let help = "What became of broadcasts at the lines that were open when they began";
+    page.family(("broadcast_lines_ended", None, help), "ending", &broadcasts)?;
     let help = "How messages ended that were taken up";
     page.family(("messages_ended", None, help), "ending", &endings)
 }
@@ -299,6 +307,14 @@ const GAUGES: &[(About, Read<Cell>)] = &[
         ),
         |c| &c.undelivered,
     ),
+    (
+        (
+            "broadcast_waiting",
+            None,
+            "Lines in whose outbox a broadcast waits",
+        ),
+        |c| &c.broadcast_waiting,
+    ),
     (("watches", None, "Devices that watch their account"), |c| {
         &c.watches
     }),
@@ -403,6 +419,14 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
             "Messages to accounts refused: too many at once, or to too many lines",
         ),
         |c| &c.fanouts_refused,
+    ),
+    (
+        (
+            "broadcast_lines",
+            None,
+            "Lines that were open when broadcasts began",
+        ),
+        |c| &c.broadcast_lines,
     ),
     (
         (

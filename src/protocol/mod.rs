@@ -4,6 +4,7 @@
 //! run in a simulation.
 
 pub mod auth;
+pub mod broadcast;
 pub mod device;
 mod header;
 pub mod heartbeat;

@@ -123,7 +123,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-fn is_envelope(headers: &HeaderMap) -> bool {
+pub(super) fn is_envelope(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

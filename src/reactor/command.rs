@@ -61,6 +61,7 @@ impl<T: Transport> Shard<T> {
             Completion::Replace(replacement) => self.replace(*replacement),
             Completion::Surveyed(surveyed) => self.handle_surveyed(&surveyed),
             Completion::Changed(change) => self.handle_change(&change, now),
+            Completion::Broadcast(broadcast) => self.begin_broadcast(broadcast, now),
             Completion::Wake(id) => self.api.ready.borrow_mut().push(id),
         }
     }
@@ -160,6 +161,7 @@ impl<T: Transport> Shard<T> {
                     }
                 }
                 Timer::Expiry(id) => self.handle_expiry(id, now),
+                Timer::Broadcasts => self.resume_broadcasts(),
             }
         }
     }

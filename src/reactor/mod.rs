@@ -26,6 +26,7 @@ pub(crate) mod account;
 pub(crate) mod admission;
 pub(crate) mod allowance;
 pub mod api;
+pub(crate) mod broadcast;
 pub(crate) mod close_log;
 pub(crate) mod command;
 pub(crate) mod conn;
@@ -252,6 +253,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
         self.continue_fanouts(now);
         self.continue_surveys();
         self.continue_watches();
+        self.continue_broadcasts(now);
         self.continue_drain(now);
         self.sweep(now);
         self.rehome();
@@ -316,6 +318,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
             || !self.fanouts.is_idle()
             || !self.surveys.is_empty()
             || self.watches.has_more()
+            || self.broadcasts.has_more()
             || self.drain.as_ref().is_some_and(|drain| drain.has_more())
             || !self.dirty.is_empty()
             || !self.closing.is_empty()

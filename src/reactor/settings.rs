@@ -31,6 +31,8 @@ pub struct Settings {
     pub lifetime: section::Lifetime,
     /// When memory is short.
     pub memory: section::Memory,
+    /// How fast messages to all lines go out.
+    pub broadcast: section::Broadcast,
     /// How the node leaves.
     pub drain: section::Drain,
     /// Bounds on the sending API.
@@ -77,6 +79,7 @@ impl Settings {
             presence: config.presence.clone(),
             lifetime: config.lifetime.clone(),
             memory: config.memory.clone(),
+            broadcast: config.broadcast.clone(),
             drain: config.drain.clone(),
             api: config.api.clone(),
             heads: request::Limits {

@@ -25,6 +25,7 @@ use crate::protocol::device::Dialect;
 use crate::reactor::admission::Admission;
 use crate::reactor::allowance::Allowances;
 use crate::reactor::api::ApiContext;
+use crate::reactor::broadcast::Broadcasts;
 use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
 use crate::reactor::drain::Drain;
@@ -83,6 +84,8 @@ pub(crate) struct Shard<T: Transport> {
     /// Go-aways are being spread, or have been.
     pub(crate) drain: Option<Box<Drain>>,
     pub(crate) close_log: CloseLog,
+    /// Messages to all lines, under way.
+    pub(crate) broadcasts: Broadcasts,
     /// What lines may still send and get at once.
     pub(crate) allowances: Allowances,
     /// What is on its way to devices on other shards.
@@ -126,6 +129,8 @@ pub(crate) enum Timer {
     Absences,
     /// The time of a message that waits for its socket.
     Expiry(ConnId),
+    /// Bytes that may be spent on broadcasts again.
+    Broadcasts,
 }
 
 impl<T: Transport> Shard<T> {
@@ -161,6 +166,7 @@ impl<T: Transport> Shard<T> {
             sweep: Sweep::default(),
             drain: None,
             close_log: CloseLog::default(),
+            broadcasts: Broadcasts::default(),
             allowances: Allowances::default(),
             order: Order::new(outgoing.len()),
             fanouts: Fanouts::default(),
@@ -278,7 +284,10 @@ impl<T: Transport> Shard<T> {
 
     /// Tells whoever waits.
     pub(crate) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        if ticket.shard == self.id {
+        if let Some(number) = ticket.broadcast() {
+            // Its frames are put into outboxes by the shard that is told.
+            self.note_broadcast(number, &outcome);
+        } else if ticket.shard == self.id {
             let now = self.api.now.get();
             let completed = self.api.waiters.complete(ticket, outcome, now);
             if let Some(timer) = completed.timer {

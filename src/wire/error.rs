@@ -27,6 +27,8 @@ pub enum ErrorCode {
     UnknownRoute,
     /// The call is for another node.
     UnknownNode,
+    /// The node remembers no such broadcast.
+    UnknownBroadcast,
     /// The call exists, with other methods.
     MethodNotAllowed,
     /// The device is not connected and nothing was stored.
@@ -59,7 +61,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in table order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::InvalidId,
         Self::InvalidBody,
@@ -70,6 +72,7 @@ impl ErrorCode {
         Self::Forbidden,
         Self::UnknownRoute,
         Self::UnknownNode,
+        Self::UnknownBroadcast,
         Self::MethodNotAllowed,
         Self::DeviceOffline,
         Self::ConnectionGone,
@@ -118,6 +121,7 @@ impl ErrorCode {
             Self::Forbidden => ("forbidden", 403, false),
             Self::UnknownRoute => ("unknown_route", 404, false),
             Self::UnknownNode => ("unknown_node", 404, false),
+            Self::UnknownBroadcast => ("unknown_broadcast", 404, false),
             Self::MethodNotAllowed => ("method_not_allowed", 405, false),
             Self::DeviceOffline => ("device_offline", 404, true),
             Self::ConnectionGone => ("connection_gone", 410, false),

@@ -7,6 +7,7 @@ pub mod account;
 pub mod answer;
 pub mod api;
 pub mod batch;
+pub mod broadcast;
 pub mod cursor;
 pub mod device;
 pub mod drain;

@@ -16,6 +16,7 @@ mod attack;
 mod auth;
 mod authority;
 mod batch;
+mod broadcast;
 mod canary;
 mod census;
 mod certificate;

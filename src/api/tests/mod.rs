@@ -25,8 +25,10 @@ use crate::route::event::Feed;
 use crate::route::presence::Presence;
 use crate::wire::answer::REQUEST_ID;
 use crate::wire::api::{ConnectionInfo, ConnectionPage, ErrorBody};
+use crate::wire::broadcast::BroadcastStatus;
 use crate::wire::error::ErrorCode;
 
+mod broadcast;
 mod drain;
 
 /// A control plane whose reactors are mailboxes that nobody empties but the test.
@@ -194,7 +196,7 @@ async fn what_is_not_a_call_is_told_so() {
         "/",
         "/v1",
         "/v1/devices/tv-1/inbox",
-        "/v1/broadcasts",
+        "/v1/topics",
         "/v2/connections",
     ] {
         assert_eq!(
@@ -232,7 +234,11 @@ async fn a_call_that_panics_answers_500() {
 async fn a_key_opens_the_calls_of_its_role() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::default();
-    for (name, role) in [("reader", ApiRole::Read), ("admin", ApiRole::Admin)] {
+    for (name, role) in [
+        ("reader", ApiRole::Read),
+        ("admin", ApiRole::Admin),
+        ("sender", ApiRole::Send),
+    ] {
         let key_file = dir.path().join(name);
         std::fs::write(&key_file, format!("{name}-0123456789abcdef")).unwrap();
         config.api.keys.push(ApiKey {
@@ -251,6 +257,9 @@ async fn a_key_opens_the_calls_of_its_role() {
         ("nobody", "/v1/connections?limit=0", 401),
         ("admin", drain, 200),
         ("reader", drain, 403),
+        ("sender", "/v1/broadcasts", 200),
+        ("reader", "/v1/broadcasts", 403),
+        ("admin", "/v1/broadcasts", 403),
         ("nobody", "/openapi.json", 200),
     ] {
         let mut headers = HeaderMap::new();
@@ -396,6 +405,8 @@ fn responses(document: &Value) -> impl Iterator<Item = (&String, &Value)> {
 async fn every_documented_call_exists() {
     let mut bench = Bench::new(&Config::default());
     bench.answer_commands(&[]);
+    let body = bench.call_with(Method::POST, "/v1/broadcasts", HeaderMap::new(), "1");
+    let begun: BroadcastStatus = body.await.read();
     let document = serde_json::to_value(Document::openapi()).unwrap();
     let docs = include_str!("../../../docs/api.md");
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -405,7 +416,8 @@ async fn every_documented_call_exists() {
         );
         let filled = path
             .replace("{node_id}", "node-1")
-            .replace("{device_id}", "tv-1");
+            .replace("{device_id}", "tv-1")
+            .replace("{broadcast_id}", &begun.broadcast_id);
         for method in item.as_object().unwrap().keys() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let answer = bench.call(method, &filled).await;

@@ -10,6 +10,7 @@
 mod ack;
 mod admission;
 mod back_end;
+mod broadcast;
 mod caller;
 mod chat;
 mod checker;

@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use super::admission::address;
+use super::broadcast::Broadcasts;
 use super::chat::{Chat, OFFLINE_AFTER_MS};
 use super::checker::Checker;
 use super::device::{Heard, Line, frame};
@@ -58,6 +59,8 @@ pub(super) struct World {
     pub(super) checker: Checker,
     /// What devices say to each other.
     pub(super) chat: Chat,
+    /// What back ends say to all.
+    pub(super) broadcasts: Broadcasts,
     /// When each device was last seen to lose a connection.
     pub(super) left: HashMap<usize, u64>,
     numbers: u64,
@@ -139,6 +142,7 @@ impl World {
             written: Rc::default(),
             checker: Checker::default(),
             chat: Chat::default(),
+            broadcasts: Broadcasts::default(),
             left: HashMap::new(),
             numbers: 0,
             is_eventful: false,
@@ -167,6 +171,7 @@ impl World {
         self.calm_down();
         self.check_one_holder();
         self.check_chat();
+        self.check_broadcasts();
         self.check_back_ends();
         self.call_a_drain_back();
         self.drain();
@@ -176,7 +181,7 @@ impl World {
         self.check_nothing_left();
         Life {
             numbers: self.numbers,
-            heard: self.checker.heard() + self.chat.heard(),
+            heard: self.checker.heard() + self.chat.heard() + self.broadcasts.heard(),
             told: self.checker.told(),
             turned_away: self.turned_away(),
             bytes_out: total(&self.node.cells, |cells| &cells.bytes_out),
@@ -238,6 +243,7 @@ impl World {
                         .send(&frame(1, br#"{"type":"dance"}"#), now + late)
                 });
             }
+            95 => self.broadcast(),
             _ => self.with_line(|line, now, late| {
                 let ping = frame(9, b"hello");
                 let (head, tail) = ping.split_at(4);
@@ -426,10 +432,13 @@ impl World {
                 match heard {
                     Heard::Text(value) => match value["type"].as_str().unwrap() {
                         "message" => {
-                            let message = value["data"].as_u64().unwrap();
-                            if value["from"]["device"].is_string() {
+                            if let Some(broadcast) = value["data"]["b"].as_u64() {
+                                self.broadcasts.hear(broadcast, number);
+                            } else if value["from"]["device"].is_string() {
+                                let message = value["data"].as_u64().unwrap();
                                 self.chat.hear(message, line.device, number);
                             } else {
+                                let message = value["data"].as_u64().unwrap();
                                 self.checker.hear(message, line.device, number);
                             }
                             if value["ack"] == true && !line.is_mute {
