@@ -42,7 +42,7 @@ impl<T: Transport> Shard<T> {
         self.drain.as_ref()?.url.clone()
     }
 
-    /// Gives every line its turn to be asked. Looking at all of them takes some 10 ms for 100,000, once.
+    /// Gives every line its turn to be asked: the one moment of a drain that looks at all of them.
     pub(crate) fn begin_drain(&mut self, order: &DrainOrder, now: Now) {
         let spread = Duration::from_millis(order.spread_ms);
         self.begin_drain_streams(spread, now);

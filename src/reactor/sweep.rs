@@ -44,10 +44,11 @@ impl<T: Transport> Shard<T> {
         }
         self.sweep.next = Tick(now.tick().0 + 1);
         self.end_stop(now);
-        let slots = self.arena.slots();
-        if self.sweep.cursor >= slots {
+        if self.sweep.cursor >= self.arena.slots() {
             self.sweep.cursor = 0;
+            self.arena.trim();
         }
+        let slots = self.arena.slots();
         let end = self
             .sweep
             .cursor

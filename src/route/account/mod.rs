@@ -242,7 +242,7 @@ impl Stripe {
         let is_only = |single: &Single| single.key() == key && single.place == place;
         if let Ok(entry) = self.single.find_entry(key.0, is_only) {
             entry.remove();
-            return;
+            return self.shrink();
         }
         let Ok(mut entry) = self.several.find_entry(key.0, |several| several.key == key) else {
             return;
@@ -253,6 +253,15 @@ impl Stripe {
             entry.remove();
             self.single
                 .insert_unique(key.0, Single::new(key, last), |single| single.key().0);
+        }
+    }
+
+    /// Gives back what a storm took: a table that is mostly empty is made anew, which costs a few microseconds once for
+    /// as many removals as it has entries left.
+    fn shrink(&mut self) {
+        let (len, room) = (self.single.len(), self.single.capacity());
+        if room > SPARE_ENTRIES && len < room / 8 {
+            self.single.shrink_to(2 * len, |single| single.key().0);
         }
     }
 
@@ -346,6 +355,8 @@ impl Single {
 pub const WATCHERS_MAX: u32 = 100;
 /// Locks of the index. A table that doubles holds up no more than its stripe: at a million accounts, 4,096 entries.
 const STRIPES: usize = 256;
+/// Room that a stripe keeps however empty it is.
+const SPARE_ENTRIES: usize = 56;
 
 const _: () = assert!(size_of::<Single>() == 12 && size_of::<Several>() == 24);
 
@@ -366,6 +377,21 @@ mod tests {
 
     fn all(accounts: &Accounts, key: AccountKey) -> Vec<Place> {
         accounts.page(key, None, usize::MAX)
+    }
+
+    #[test]
+    fn an_index_that_was_large_gives_its_room_back() {
+        let accounts = Accounts::new();
+        let key = |i: u32| accounts.key(&i.to_string());
+        let room = || -> usize {
+            let stripes = accounts.stripes.iter();
+            stripes.map(|stripe| stripe.lock().single.capacity()).sum()
+        };
+        (0..100_000).for_each(|i| drop(accounts.insert(key(i), place(i))));
+        assert!(room() >= 100_000);
+        (1_000..100_000).for_each(|i| drop(accounts.remove(key(i), place(i))));
+        assert!(room() <= STRIPES * SPARE_ENTRIES, "{}", room());
+        assert!((0..1_000).all(|i| all(&accounts, key(i)) == [place(i)]));
     }
 
     #[test]

@@ -6,22 +6,30 @@
 use std::ops::Range;
 use std::{fmt, iter};
 
-use super::id::ConnId;
-use super::time::Tick;
+use crate::base::id::ConnId;
+use crate::base::time::Tick;
 
 /// Values addressed by generational ids, with the two moments of each at which the owner must look at it.
 ///
 /// Memory grows by pages of `PAGE_SLOTS` that never move, so growing copies no value. Freed slots are reused
 /// oldest first: an id that went stale keeps missing for as long as the table can make it.
+///
+/// What a storm took is given back by [`Self::trim`]: pages at the end of a table that has become too large are shut, which
+/// means that their slots are not reused, and go when their last value has.
 pub struct Arena<T> {
     pages: Vec<Page<T>>,
     slots_max: u32,
-    /// Slots ever used; every slot from here on is untouched.
+    /// The first pages, whose free slots are on the list; the others are shut.
+    open: usize,
+    /// Slots used; every slot from here on is untouched.
     slots: u32,
     len: u32,
-    /// The longest-free and the latest-freed slot; meaningless while `len` equals `slots`.
+    /// How many slots are on the list of free ones, the longest-free and the latest-freed of them.
+    free: u32,
     free_first: u32,
     free_last: u32,
+    /// Where the generations of a new page begin: past all that a page that was given back has seen.
+    generation_first: u32,
 }
 
 impl<T> Arena<T> {
@@ -30,10 +38,13 @@ impl<T> Arena<T> {
         Self {
             pages: Vec::new(),
             slots_max,
+            open: 0,
             slots: 0,
             len: 0,
+            free: 0,
             free_first: NONE,
             free_last: NONE,
+            generation_first: 0,
         }
     }
 
@@ -48,6 +59,7 @@ impl<T> Arena<T> {
         };
         let (page, cell) = self.cell_mut(slot);
         page.slots[cell] = Slot::Live(value);
+        page.live += 1;
         let generation = page.generation[cell];
         self.len += 1;
         Ok(ConnId { slot, generation })
@@ -63,6 +75,7 @@ impl<T> Arena<T> {
         page.leave[cell] = Tick::NEVER;
         page.generation[cell] = id.generation.wrapping_add(1);
         let vacated = std::mem::replace(&mut page.slots[cell], Slot::Free { next: NONE });
+        page.live -= 1;
         self.give_free_slot(id.slot);
         self.len -= 1;
         match vacated {
@@ -114,7 +127,7 @@ impl<T> Arena<T> {
         self.len == 0
     }
 
-    /// How many slots were ever used: the end of every sweep and iteration. Never shrinks.
+    /// How many slots are in use or have been: the end of every sweep and iteration. Shrinks by [`Self::trim`] only.
     pub const fn slots(&self) -> u32 {
         self.slots
     }
@@ -206,11 +219,59 @@ impl<T> Arena<T> {
         }
     }
 
+    /// Gives back what a storm took: a table of more than twice the pages that its values need is cut to one and a
+    /// half times as many. To be called now and then; when it cuts, it looks at every free slot once.
+    pub fn trim(&mut self) {
+        let needed = self.len.div_ceil(PAGE_SLOTS) as usize + 1;
+        if self.open > 2 * needed {
+            self.shut(needed + needed.div_ceil(2));
+        }
+        while self.pages.len() > self.open && self.pages.last().is_some_and(|page| page.live == 0) {
+            let seen = self
+                .pages
+                .pop()
+                .and_then(|page| page.generation.into_iter().max());
+            self.generation_first = self.generation_first.max(seen.unwrap_or(0));
+        }
+        let end = u32::try_from(self.pages.len()).unwrap_or(u32::MAX);
+        self.slots = self.slots.min(end.saturating_mul(PAGE_SLOTS));
+    }
+
+    /// Shuts all pages but the first: takes their slots off the list.
+    fn shut(&mut self, open: usize) {
+        self.open = open;
+        let mut slot = self.free_first;
+        for _ in 0..std::mem::take(&mut self.free) {
+            let (page, cell) = self.cell_mut(slot);
+            let Slot::Free { next } = page.slots[cell] else {
+                break;
+            };
+            page.slots[cell] = Slot::Free { next: NONE };
+            self.give_free_slot(slot);
+            slot = next;
+        }
+    }
+
+    /// Opens the first page that is shut: its free slots are on the list again.
+    fn reopen(&mut self) {
+        let from = u32::try_from(self.open).unwrap_or(u32::MAX) * PAGE_SLOTS;
+        self.open += 1;
+        for slot in from..(from + PAGE_SLOTS).min(self.slots) {
+            if self.id_at(slot).is_none() {
+                self.give_free_slot(slot);
+            }
+        }
+    }
+
     /// The longest-free slot, or a fresh one; `None` when the table is full.
     fn take_free_slot(&mut self) -> Option<u32> {
-        if self.len == self.slots {
+        while self.free == 0 && self.open < self.pages.len() {
+            self.reopen();
+        }
+        if self.free == 0 {
             return self.take_fresh_slot();
         }
+        self.free -= 1;
         let slot = self.free_first;
         let (page, cell) = self.cell_mut(slot);
         if let Slot::Free { next } = page.slots[cell] {
@@ -225,20 +286,25 @@ impl<T> Arena<T> {
             return None;
         }
         if slot.is_multiple_of(PAGE_SLOTS) {
-            self.pages.push(Page::new());
+            self.pages.push(Page::new(self.generation_first));
+            self.open = self.pages.len();
         }
         self.slots += 1;
         Some(slot)
     }
 
-    /// Appends a slot that was just vacated, and still counts as occupied, to the free ones.
+    /// Appends a vacant slot to the free ones, unless its page is shut.
     fn give_free_slot(&mut self, slot: u32) {
-        if self.len == self.slots {
+        if (slot / PAGE_SLOTS) as usize >= self.open {
+            return;
+        }
+        if self.free == 0 {
             self.free_first = slot;
         } else {
             let (page, cell) = self.cell_mut(self.free_last);
             page.slots[cell] = Slot::Free { next: slot };
         }
+        self.free += 1;
         self.free_last = slot;
     }
 
@@ -268,6 +334,8 @@ impl<T> fmt::Debug for Arena<T> {
 /// struct they would be rounded up to the allocator's next class, 4 bytes per slot, and be made on the stack first, which
 /// costs every thread 230 KB of stack for good.
 struct Page<T> {
+    /// Slots that are occupied.
+    live: u32,
     due: Box<[Tick]>,
     leave: Box<[Tick]>,
     generation: Box<[u32]>,
@@ -275,11 +343,12 @@ struct Page<T> {
 }
 
 impl<T> Page<T> {
-    fn new() -> Self {
+    fn new(generation_first: u32) -> Self {
         Self {
+            live: 0,
             due: filled(|| Tick::NEVER),
             leave: filled(|| Tick::NEVER),
-            generation: filled(|| 0),
+            generation: filled(|| generation_first),
             slots: filled(|| Slot::Free { next: NONE }),
         }
     }
@@ -320,179 +389,4 @@ const _: () = {
 };
 
 #[cfg(test)]
-mod tests {
-    use hashbrown::HashMap;
-    use rand::Rng as _;
-
-    use super::*;
-    use crate::base::seed;
-
-    impl<T> Arena<T> {
-        /// Every free slot is on the list once and looks like never to the sweep.
-        fn check_invariants(&self) {
-            assert!(self.len <= self.slots && self.slots <= self.slots_max);
-            let live = (0..self.slots).filter(|&slot| self.id_at(slot).is_some());
-            assert_eq!(live.count(), self.len as usize);
-            let mut slot = self.free_first;
-            for left in (0..self.slots - self.len).rev() {
-                let (page, cell) = self.cell(slot).unwrap();
-                assert_eq!(
-                    (page.due[cell], page.leave[cell]),
-                    (Tick::NEVER, Tick::NEVER)
-                );
-                let Slot::Free { next } = page.slots[cell] else {
-                    panic!("slot {slot} is on the free list and occupied");
-                };
-                assert_eq!(slot == self.free_last, left == 0);
-                slot = next;
-            }
-        }
-    }
-
-    #[test]
-    fn a_stale_id_misses() {
-        let mut arena = Arena::new(1);
-        let old = arena.insert("old").unwrap();
-        assert_eq!(arena.remove(old), Some("old"));
-        let new = arena.insert("new").unwrap();
-        assert_eq!(old.slot, new.slot);
-        assert!(!arena.contains(old));
-        assert_eq!(arena.get(old), None);
-        assert_eq!(arena.get_mut(old), None);
-        assert_eq!(arena.remove(old), None);
-        assert_eq!(arena.get(new), Some(&"new"));
-    }
-
-    #[test]
-    fn generations_wrap() {
-        let mut arena = Arena::new(1);
-        let id = arena.insert(()).unwrap();
-        arena.pages[0].generation[0] = u32::MAX;
-        let last = ConnId {
-            generation: u32::MAX,
-            ..id
-        };
-        assert_eq!(arena.remove(last), Some(()));
-        assert_eq!(
-            arena.insert(()),
-            Ok(ConnId {
-                generation: 0,
-                ..id
-            })
-        );
-    }
-
-    #[test]
-    fn free_slots_are_reused_oldest_first() {
-        let mut arena = Arena::new(8);
-        let ids: Vec<_> = (0..4).map(|i| arena.insert(i).unwrap()).collect();
-        for i in [2, 0, 3] {
-            arena.remove(ids[i]);
-        }
-        let reused: Vec<_> = (0..4).map(|i| arena.insert(i).unwrap().slot).collect();
-        assert_eq!(reused, [2, 0, 3, 4]);
-    }
-
-    #[test]
-    fn a_full_arena_gives_the_value_back() {
-        let mut arena = Arena::new(2);
-        let first = arena.insert('a').unwrap();
-        arena.insert('b').unwrap();
-        assert_eq!(arena.insert('c'), Err('c'));
-        arena.remove(first);
-        assert!(arena.insert('c').is_ok());
-        assert_eq!(Arena::new(0).insert('a'), Err('a'));
-    }
-
-    #[test]
-    fn a_new_tenant_inherits_no_moment() {
-        let mut arena = Arena::new(1);
-        let id = arena.insert(()).unwrap();
-        arena.set_due(id.slot, Tick(1));
-        arena.set_leave(id.slot, Tick(2));
-        arena.remove(id);
-        let mut found = Vec::new();
-        arena.sweep(0..1, Tick(9), &mut found);
-        assert_eq!(found, []);
-        arena.insert(()).unwrap();
-        assert_eq!((arena.due(0), arena.leave(0)), (Tick::NEVER, Tick::NEVER));
-    }
-
-    #[test]
-    fn a_sweep_takes_any_range_across_pages() {
-        let mut arena = Arena::new(3 * PAGE_SLOTS);
-        let ids: Vec<_> = (0..2 * PAGE_SLOTS + 5)
-            .map(|i| arena.insert(i).unwrap())
-            .collect();
-        for &id in &ids {
-            arena.set_due(id.slot, Tick(5));
-        }
-        for range in [
-            0..0,
-            1..2,
-            1000..1100,
-            1023..2049,
-            2040..u32::MAX,
-            9999..u32::MAX,
-        ] {
-            let mut found = Vec::new();
-            arena.sweep(range.clone(), Tick(5), &mut found);
-            let expected = ids.iter().filter(|id| range.contains(&id.slot));
-            assert!(found.iter().eq(expected), "{range:?}");
-        }
-    }
-
-    #[test]
-    fn random_operations_agree_with_a_map() {
-        let mut rng = seed::rng();
-        let slots_max = rng.random_range(1..3 * PAGE_SLOTS);
-        let mut arena = Arena::new(slots_max);
-        let mut twin: HashMap<ConnId, (u32, Tick, Tick)> = HashMap::new();
-        let mut ids = Vec::new();
-        for value in 0..20_000 {
-            match rng.random_range(0..8) {
-                0..3 => match arena.insert(value) {
-                    Ok(id) => {
-                        assert_eq!(twin.insert(id, (value, Tick::NEVER, Tick::NEVER)), None);
-                        ids.push(id);
-                    }
-                    Err(value) => assert_eq!((twin.len(), value), (slots_max as usize, value)),
-                },
-                3..5 if !ids.is_empty() => {
-                    let id = ids[rng.random_range(0..ids.len())];
-                    assert_eq!(arena.remove(id), twin.remove(&id).map(|(value, ..)| value));
-                }
-                5..7 if !ids.is_empty() => {
-                    let id = ids[rng.random_range(0..ids.len())];
-                    assert_eq!(arena.get(id), twin.get(&id).map(|(value, ..)| value));
-                    if let Some((_, due, leave)) = twin.get_mut(&id) {
-                        (*due, *leave) = (
-                            Tick(rng.random_range(0..200)),
-                            Tick(rng.random_range(0..200)),
-                        );
-                        arena.set_due(id.slot, *due);
-                        arena.set_leave(id.slot, *leave);
-                    }
-                }
-                _ => {
-                    let start = rng.random_range(0..slots_max);
-                    let slots = start..start + rng.random_range(0..PAGE_SLOTS);
-                    let now = Tick(rng.random_range(0..200));
-                    let mut found = Vec::new();
-                    arena.sweep(slots.clone(), now, &mut found);
-                    let is_reached = |id: &ConnId| {
-                        let moments = twin.get(id).filter(|_| slots.contains(&id.slot));
-                        moments.is_some_and(|&(_, due, leave)| due <= now || leave <= now)
-                    };
-                    let mut expected: Vec<_> = twin.keys().copied().filter(is_reached).collect();
-                    expected.sort_unstable();
-                    assert_eq!(found, expected);
-                }
-            }
-            assert_eq!(arena.len() as usize, twin.len());
-        }
-        arena.check_invariants();
-        assert!(arena.iter().all(|(id, value)| twin[&id].0 == *value));
-        assert_eq!(arena.iter().count(), twin.len());
-    }
-}
+mod tests;
