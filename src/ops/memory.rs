@@ -5,71 +5,25 @@
 
 use std::path::Path;
 
-/// Memory in use, and how much may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
-    used_bytes: u64,
-    limit_bytes: u64,
+use crate::ops::kernel::{Files, Memory};
+
+/// The process against a configured bound.
+pub(crate) fn of_process(limit: u64) -> Option<Memory> {
+    let used = resident_bytes()?;
+    Some(Memory { used, limit })
 }
 
-impl Usage {
-    /// The process against a configured bound.
-    pub(crate) fn of_process(limit_bytes: u64) -> Option<Self> {
-        Some(Self {
-            used_bytes: resident_bytes()?,
-            limit_bytes,
-        })
-    }
-
-    /// The control group against its bound, else the machine. `root` is `/`, but for tests.
-    pub(crate) fn of_surroundings(root: &Path) -> Option<Self> {
-        Self::of_group(root).or_else(|| Self::of_machine(root))
-    }
-
-    /// What is used, in percent of what may be.
-    pub(crate) fn percent(self) -> u8 {
-        let percent = u128::from(self.used_bytes) * 100 / u128::from(self.limit_bytes.max(1));
-        u8::try_from(percent).unwrap_or(u8::MAX)
-    }
-
-    /// Control groups of version 2. Cached files give way before anybody is killed, so they do not count as used.
-    fn of_group(root: &Path) -> Option<Self> {
-        let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-        let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        let directory = root.join("sys/fs/cgroup").join(group);
-        let read = |name| std::fs::read_to_string(directory.join(name)).ok();
-        let limit_bytes = read("memory.max")?.trim().parse().ok()?;
-        let current: u64 = read("memory.current")?.trim().parse().ok()?;
-        let files = read("memory.stat")
-            .and_then(|stat| field(&stat, "inactive_file "))
-            .unwrap_or(0);
-        Some(Self {
-            used_bytes: current.saturating_sub(files),
-            limit_bytes,
-        })
-    }
-
-    fn of_machine(root: &Path) -> Option<Self> {
-        let meminfo = std::fs::read_to_string(root.join("proc/meminfo")).ok()?;
-        let limit_bytes = field(&meminfo, "MemTotal:")?;
-        let available = field(&meminfo, "MemAvailable:")?;
-        Some(Self {
-            used_bytes: limit_bytes.saturating_sub(available),
-            limit_bytes,
-        })
-    }
+/// The control group that is nearest to its bound, of those above the process; without any, the machine.
+pub(crate) fn of_surroundings(files: &Files) -> Option<Memory> {
+    let groups = files.group_memory().into_iter();
+    let narrowest = groups.max_by_key(|group| group.percent());
+    narrowest.or_else(|| files.machine_memory())
 }
 
 /// Resident memory of the process, if the system tells.
 pub(crate) fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    Some(field(&status, "VmRSS:")? * 1024)
-}
-
-/// The number behind a name at the start of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next()?.parse().ok()
+    let kib = Files::below(Path::new("/")).field("proc/self/status", "VmRSS")?;
+    Some(kib * 1024)
 }
 
 #[cfg(test)]
@@ -105,7 +59,7 @@ mod tests {
                 "anon 1\ninactive_file 50\n",
             ),
         ]);
-        let usage = Usage::of_surroundings(root.path()).unwrap();
+        let usage = of_surroundings(&Files::below(root.path())).unwrap();
         assert_eq!(usage.percent(), 90);
     }
 
@@ -114,14 +68,33 @@ mod tests {
         let unbounded = ("sys/fs/cgroup/a.slice/b.service/memory.max", "max\n");
         for files in [&[MEMINFO][..], &[MEMINFO, GROUP, unbounded]] {
             let root = root(files);
-            let usage = Usage::of_surroundings(root.path()).unwrap();
+            let usage = of_surroundings(&Files::below(root.path())).unwrap();
             assert_eq!(usage.percent(), 75);
         }
     }
 
     #[test]
+    fn of_all_groups_above_the_one_nearest_to_its_bound_counts() {
+        let own = "sys/fs/cgroup/a.slice/b.service/";
+        let files = [
+            ("memory.max", "1000"),
+            ("memory.current", "200"),
+            ("../memory.max", "4000"),
+            ("../memory.current", "3000"),
+        ];
+        let files = files.map(|(name, text)| (format!("{own}{name}"), text));
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, text)| (path.as_str(), *text))
+            .collect();
+        let root = root(&[&[MEMINFO, GROUP], &files[..]].concat());
+        let memory = of_surroundings(&Files::below(root.path())).unwrap();
+        assert_eq!(memory.percent(), 75);
+    }
+
+    #[test]
     fn the_process_is_measured_against_what_is_configured() {
-        assert_eq!(Usage::of_process(1).unwrap().percent(), u8::MAX);
-        assert_eq!(Usage::of_process(u64::MAX).unwrap().percent(), 0);
+        assert_eq!(of_process(1).unwrap().percent(), u8::MAX);
+        assert_eq!(of_process(u64::MAX).unwrap().percent(), 0);
     }
 }

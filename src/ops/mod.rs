@@ -28,6 +28,7 @@ use crate::reactor::node::Node;
 
 mod device_page;
 mod guarded;
+pub(crate) mod kernel;
 mod listener;
 pub(crate) mod memory;
 pub(crate) mod pulse;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::section::Memory;
-use crate::ops::memory::Usage;
+use crate::ops::kernel::Files;
+use crate::ops::memory::{of_process, of_surroundings};
 use crate::reactor::node::Node;
 use crate::reactor::pressure::Pressure;
 
@@ -37,8 +38,8 @@ pub(super) async fn watch(node: Arc<Node>) {
 
 fn pressure(memory: &Memory) -> Option<(u8, Pressure)> {
     let usage = match memory.limit {
-        Some(limit) => Usage::of_process(limit.as_u64()),
-        None => Usage::of_surroundings(Path::new("/")),
+        Some(limit) => of_process(limit.as_u64()),
+        None => of_surroundings(&Files::below(Path::new("/"))),
     };
     let percent = usage?.percent();
     let watermarks = [

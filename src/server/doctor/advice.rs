@@ -11,6 +11,7 @@ pub(super) const CHECKS: &[CheckFn] = &[
     cores,
     cpu_quota,
     backlog,
+    migration,
     tcp_memory,
     orphans,
     swap,
@@ -23,6 +24,7 @@ pub(super) const CHECKS: &[CheckFn] = &[
 fn unit(wanted: &Wanted, machine: &Machine) -> Option<Check> {
     let dropins = "etc/systemd/system/tautline.service.d";
     let dropins = machine
+        .files
         .names(dropins)
         .into_iter()
         .map(|name| format!("{dropins}/{name}"));
@@ -31,8 +33,8 @@ fn unit(wanted: &Wanted, machine: &Machine) -> Option<Check> {
         "usr/lib/systemd/system/tautline.service",
         "lib/systemd/system/tautline.service",
     ];
-    let unit = units.iter().find_map(|path| machine.text(path))?;
-    let texts = std::iter::once(unit).chain(dropins.filter_map(|path| machine.text(&path)));
+    let unit = units.iter().find_map(|path| machine.files.text(path))?;
+    let texts = std::iter::once(unit).chain(dropins.filter_map(|path| machine.files.text(&path)));
     let set: Vec<_> = texts
         .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .filter_map(|line| Some(line.trim().strip_prefix("LimitNOFILE=")?.to_owned()))
@@ -105,7 +107,7 @@ fn cpu_quota(wanted: &Wanted, machine: &Machine) -> Option<Check> {
 
 /// The kernel cuts a listener's queue to it without a word.
 fn backlog(wanted: &Wanted, machine: &Machine) -> Option<Check> {
-    let max = machine.number("proc/sys/net/core/somaxconn")?;
+    let max = machine.files.number("proc/sys/net/core/somaxconn")?;
     let check = Check::advice("net.core.somaxconn", max >= wanted.backlog)
         .found(grouped(max), format!("{} (listen.backlog)", grouped(wanted.backlog)))
         .remedy(
@@ -115,9 +117,22 @@ fn backlog(wanted: &Wanted, machine: &Machine) -> Option<Check> {
     Some(check)
 }
 
+/// Without it, whoever waits in the queue of a listener that closes is told 503 instead of being handed over.
+fn migration(wanted: &Wanted, machine: &Machine) -> Option<Check> {
+    let setting = machine.files.number("proc/sys/net/ipv4/tcp_migrate_req");
+    let on = setting.filter(|_| wanted.shares_ports)?;
+    let check = Check::advice("net.ipv4.tcp_migrate_req", on == 1)
+        .found(on.to_string(), "1 (listen.share)")
+        .remedy(
+            "sysctl -w net.ipv4.tcp_migrate_req=1",
+            "connections that wait for a process that ends are refused instead of handed to the one that takes over",
+        );
+    Some(check)
+}
+
 /// Idle sockets need none of it; one page each when everybody is sent something at once.
 fn tcp_memory(wanted: &Wanted, machine: &Machine) -> Option<Check> {
-    let [low, pressure, high] = machine.numbers("proc/sys/net/ipv4/tcp_mem")[..] else {
+    let [low, pressure, high] = machine.files.numbers("proc/sys/net/ipv4/tcp_mem")[..] else {
         return None;
     };
     let needed = wanted.lines;
@@ -136,7 +151,7 @@ fn tcp_memory(wanted: &Wanted, machine: &Machine) -> Option<Check> {
 
 /// Sockets that were closed and whose last bytes are not acknowledged.
 fn orphans(wanted: &Wanted, machine: &Machine) -> Option<Check> {
-    let max = machine.number("proc/sys/net/ipv4/tcp_max_orphans")?;
+    let max = machine.files.number("proc/sys/net/ipv4/tcp_max_orphans")?;
     let check = Check::advice("net.ipv4.tcp_max_orphans", max >= wanted.lines)
         .found(grouped(max), grouped(wanted.lines))
         .remedy(
@@ -147,7 +162,7 @@ fn orphans(wanted: &Wanted, machine: &Machine) -> Option<Check> {
 }
 
 fn swap(_: &Wanted, machine: &Machine) -> Option<Check> {
-    let kib = machine.field("proc/meminfo", "SwapTotal")?;
+    let kib = machine.files.field("proc/meminfo", "SwapTotal")?;
     let check = Check::advice("swap", kib == 0)
         .found(format!("{} kB", grouped(kib)), "none")
         .remedy(
@@ -159,7 +174,7 @@ fn swap(_: &Wanted, machine: &Machine) -> Option<Check> {
 
 fn huge_pages(_: &Wanted, machine: &Machine) -> Option<Check> {
     let path = "sys/kernel/mm/transparent_hugepage/enabled";
-    let text = machine.text(path)?;
+    let text = machine.files.text(path)?;
     let chosen = text.split(['[', ']']).nth(1)?;
     let check = Check::advice("transparent_hugepage", chosen != "always")
         .found(chosen, "madvise or never")
@@ -173,9 +188,9 @@ fn huge_pages(_: &Wanted, machine: &Machine) -> Option<Check> {
 /// Any other makes each look at the clock a system call.
 fn clock_source(_: &Wanted, machine: &Machine) -> Option<Check> {
     let dir = "sys/devices/system/clocksource/clocksource0";
-    let text = machine.text(&format!("{dir}/current_clocksource"))?;
+    let text = machine.files.text(&format!("{dir}/current_clocksource"))?;
     let source = text.trim();
-    let available = machine.text(&format!("{dir}/available_clocksource"));
+    let available = machine.files.text(&format!("{dir}/available_clocksource"));
     let available = available.unwrap_or_default();
     let better = available
         .split_whitespace()
@@ -192,7 +207,10 @@ fn clock_source(_: &Wanted, machine: &Machine) -> Option<Check> {
 
 /// Said because people look for it: it bounds outgoing connections only.
 fn local_ports(_: &Wanted, machine: &Machine) -> Option<Check> {
-    let [first, last] = machine.numbers("proc/sys/net/ipv4/ip_local_port_range")[..] else {
+    let [first, last] = machine
+        .files
+        .numbers("proc/sys/net/ipv4/ip_local_port_range")[..]
+    else {
         return None;
     };
     let count = last.saturating_sub(first) + 1;

@@ -44,7 +44,7 @@ fn descriptors(wanted: &Wanted, machine: &Machine) -> Option<Check> {
 
 /// What RLIMIT_NOFILE may be raised to.
 fn table_size(wanted: &Wanted, machine: &Machine) -> Option<Check> {
-    let max = machine.number("proc/sys/fs/nr_open")?;
+    let max = machine.files.number("proc/sys/fs/nr_open")?;
     let lines = descriptor_lines(max, machine.process.table, wanted.reactors);
     let needed = descriptors_needed(wanted, machine);
     let check = Check::cap("fs.nr_open", wanted, lines)
@@ -58,8 +58,8 @@ fn table_size(wanted: &Wanted, machine: &Machine) -> Option<Check> {
 
 /// Open files of the whole machine.
 fn open_files(wanted: &Wanted, machine: &Machine) -> Option<Check> {
-    let max = machine.number("proc/sys/fs/file-max")?;
-    let open = machine.number("proc/sys/fs/file-nr").unwrap_or(0);
+    let max = machine.files.number("proc/sys/fs/file-max")?;
+    let open = machine.files.number("proc/sys/fs/file-nr").unwrap_or(0);
     let needed = open + SPARE_DESCRIPTORS + wanted.lines;
     let lines = max.saturating_sub(open + SPARE_DESCRIPTORS);
     let check = Check::cap("fs.file-max", wanted, lines)
@@ -125,8 +125,12 @@ fn memory_limit(wanted: &Wanted, _: &Machine) -> Option<Check> {
 
 /// Where the firewall follows connections, each line is one.
 fn tracked_connections(wanted: &Wanted, machine: &Machine) -> Option<Check> {
-    let max = machine.number("proc/sys/net/netfilter/nf_conntrack_max")?;
-    let count = machine.number("proc/sys/net/netfilter/nf_conntrack_count");
+    let max = machine
+        .files
+        .number("proc/sys/net/netfilter/nf_conntrack_max")?;
+    let count = machine
+        .files
+        .number("proc/sys/net/netfilter/nf_conntrack_count");
     let count = count.unwrap_or(0);
     let needed = count + wanted.lines;
     let check = Check::cap("nf_conntrack_max", wanted, max.saturating_sub(count))

@@ -1,13 +1,15 @@
-//! What the kernel says of this machine and this process: files below a root, and what no file tells.
+//! What the kernel says of this machine and this process: its files (`ops::kernel`), and what no file tells.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::net::fdtable::{FdTable, descriptors_max};
+use crate::ops::kernel::Files;
 
 /// The machine, as this process sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
-    root: PathBuf,
+    /// What the kernel tells in files.
+    pub(super) files: Files,
     /// What no file tells.
     pub(super) process: Process,
 }
@@ -47,7 +49,7 @@ impl Machine {
     /// A machine whose `proc`, `sys` and `etc` are below a root.
     pub(super) fn new(root: &Path, process: Process) -> Self {
         Self {
-            root: root.into(),
+            files: Files::below(root),
             process,
         }
     }
@@ -62,56 +64,19 @@ impl Machine {
         self.process.descriptors
     }
 
-    /// A file's text, if it can be read.
-    pub(super) fn text(&self, path: &str) -> Option<String> {
-        std::fs::read_to_string(self.root.join(path)).ok()
-    }
-
-    /// A file's first number.
-    pub(super) fn number(&self, path: &str) -> Option<u64> {
-        self.numbers(path).first().copied()
-    }
-
-    /// A file's numbers; what is none ends them.
-    pub(super) fn numbers(&self, path: &str) -> Vec<u64> {
-        let text = self.text(path).unwrap_or_default();
-        let words = text.split_whitespace();
-        words.map_while(|word| word.parse().ok()).collect()
-    }
-
-    /// The number behind a name, as in `MemAvailable:  12 kB` and `inactive_file 12`.
-    pub(super) fn field(&self, path: &str, name: &str) -> Option<u64> {
-        let text = self.text(path)?;
-        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-        let word = rest.trim_start_matches(':').split_whitespace().next()?;
-        word.parse().ok()
-    }
-
-    /// The names of a directory's files, in order.
-    pub(super) fn names(&self, path: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.root.join(path));
-        let entries = entries.into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        names.sort_unstable();
-        names
-    }
-
     /// Memory that is left until so many percent of it are used: of the machine's, and of the limit of every control group
     /// above this process.
     pub(super) fn memory(&self, percent: u8) -> Option<Headroom> {
-        let groups = self.groups("memory").into_iter();
-        let grouped = groups.filter_map(|group| self.group_memory(&group));
-        let grouped = grouped.map(|usage| (usage, true));
-        let machine = self.machine_memory().map(|usage| (usage, false));
+        let grouped = self.files.group_memory().into_iter();
+        let grouped = grouped.map(|memory| (memory, true));
+        let machine = self.files.machine_memory().map(|memory| (memory, false));
         let left = machine
             .into_iter()
             .chain(grouped)
-            .map(|((used, limit), is_grouped)| {
-                let limit = u128::from(limit) * u128::from(percent) / 100;
+            .map(|(memory, is_grouped)| {
+                let limit = u128::from(memory.limit) * u128::from(percent) / 100;
                 let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-                let bytes = limit.saturating_sub(used);
+                let bytes = limit.saturating_sub(memory.used);
                 Headroom { bytes, is_grouped }
             });
         left.min_by_key(|left| left.bytes)
@@ -120,64 +85,17 @@ impl Machine {
     /// Cores that a control group's quota comes to, in hundredths; `None` without a quota.
     pub(super) fn quota_percent(&self) -> Option<u64> {
         let quota = |group: String| {
-            let (quota, period) = match self.numbers(&format!("{group}/cpu.max"))[..] {
+            let (quota, period) = match self.files.numbers(&format!("{group}/cpu.max"))[..] {
                 [quota, period, ..] => (quota, period),
                 // The first version's files; "-1" is no number here, and no quota.
                 _ => (
-                    self.number(&format!("{group}/cpu.cfs_quota_us"))?,
-                    self.number(&format!("{group}/cpu.cfs_period_us"))?,
+                    self.files.number(&format!("{group}/cpu.cfs_quota_us"))?,
+                    self.files.number(&format!("{group}/cpu.cfs_period_us"))?,
                 ),
             };
             (quota * 100).checked_div(period)
         };
-        self.groups("cpu").into_iter().filter_map(quota).min()
-    }
-
-    /// What is used, and of how much.
-    fn machine_memory(&self) -> Option<(u64, u64)> {
-        let bytes = |name| Some(self.field("proc/meminfo", name)? * 1024);
-        let (total, available) = (bytes("MemTotal")?, bytes("MemAvailable")?);
-        Some((total.saturating_sub(available), total))
-    }
-
-    fn group_memory(&self, group: &str) -> Option<(u64, u64)> {
-        let file = |name: &str| format!("{group}/{name}");
-        let first_of = |names: [&str; 2]| names.iter().find_map(|name| self.number(&file(name)));
-        let limit = first_of(["memory.max", "memory.limit_in_bytes"])?;
-        let used = first_of(["memory.current", "memory.usage_in_bytes"])?;
-        // Pages of files that nobody looks at are given up for whoever needs memory.
-        let stat = file("memory.stat");
-        let reclaimable = self.field(&stat, "total_inactive_file ");
-        let reclaimable = reclaimable.or_else(|| self.field(&stat, "inactive_file "));
-        Some((used.saturating_sub(reclaimable.unwrap_or(0)), limit))
-    }
-
-    /// The directories of this process's control group and of those above it, for one controller.
-    fn groups(&self, controller: &str) -> Vec<String> {
-        let Some((base, group)) = self.group(controller) else {
-            return Vec::new();
-        };
-        let ancestors = Path::new(group.trim_start_matches('/')).ancestors();
-        let below = |path: &Path| format!("{base}/{}", path.display());
-        ancestors.map(below).collect()
-    }
-
-    /// Where the controller's groups are mounted, and this process's own. A controller that stands in a line of its own
-    /// is of the first version.
-    fn group(&self, controller: &str) -> Option<(String, String)> {
-        let text = self.text("proc/self/cgroup")?;
-        let mut unified = None;
-        for line in text.lines() {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (controllers, group) = (parts.next()?, parts.next()?);
-            if controllers.is_empty() {
-                unified = Some(group);
-            } else if controllers.split(',').any(|name| name == controller) {
-                let base = format!("sys/fs/cgroup/{controllers}");
-                return Some((base, group.into()));
-            }
-        }
-        Some(("sys/fs/cgroup".into(), unified?.into()))
+        self.files.groups("cpu").into_iter().filter_map(quota).min()
     }
 }
 
@@ -299,6 +217,6 @@ pub(super) mod tests {
             ("proc/self/cgroup", "nonsense\n\n:::\n"),
         ]);
         assert_eq!(headroom(&fake), None);
-        assert_eq!(fake.machine().number("proc/meminfo"), None);
+        assert_eq!(fake.machine().files.number("proc/meminfo"), None);
     }
 }

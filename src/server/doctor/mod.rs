@@ -70,6 +70,8 @@ struct Wanted {
     lines: u64,
     reactors: u16,
     backlog: u64,
+    /// Another process may listen beside this one.
+    shares_ports: bool,
     memory: Memory,
     /// Lines are encrypted here.
     has_tls: bool,
@@ -83,6 +85,7 @@ impl Report {
             lines: config.limits.connections_max.into(),
             reactors,
             backlog: config.listen.backlog.into(),
+            shares_ports: config.listen.share,
             memory: config.memory.clone(),
             has_tls: config.devices_tls.is_on(),
         };

@@ -281,6 +281,22 @@ fn more_reactors_than_cores_are_advice() {
 }
 
 #[test]
+fn who_shares_ports_is_told_when_queues_are_not_handed_over() {
+    let name = "net.ipv4.tcp_migrate_req";
+    let fake = roomy();
+    fake.write("proc/sys/net/ipv4/tcp_migrate_req", "0\n");
+    assert!(report(&fake).checks.iter().all(|check| check.name != name));
+    let mut config = Config::default();
+    config.limits.connections_max = 1_000;
+    config.listen.share = true;
+    let report = Report::new(&config, &fake.machine());
+    assert_eq!(check(&report, name).verdict, Verdict::Advice);
+    fake.write("proc/sys/net/ipv4/tcp_migrate_req", "1\n");
+    let report = Report::new(&config, &fake.machine());
+    assert_eq!(check(&report, name).verdict, Verdict::Ok);
+}
+
+#[test]
 fn a_machine_that_tells_nothing_has_only_what_the_process_knows() {
     let report = report(&Fake::new(&[]));
     let names: Vec<_> = report.checks.iter().map(|check| check.name).collect();
