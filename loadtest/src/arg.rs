@@ -223,7 +223,8 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+/// A part of one.
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         Ok(_) | Err(_) => Err("a share is a number from 0 to 1".to_owned()),

@@ -23,7 +23,7 @@ use crate::descriptor;
 use crate::name::{LineId, Names};
 use crate::sample;
 use crate::swarm::ramp::{Share, shares};
-use crate::swarm::{loopback_sources, source};
+use crate::swarm::source::Sources;
 
 /// A loop to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -193,12 +193,12 @@ fn read_all(
     gauge: &Gauge,
 ) -> io::Result<()> {
     let address = address.recv().map_err(io::Error::other)?;
-    let sources = loopback_sources(SINK_NET, names);
+    let sources = Sources::Loopback(SINK_NET);
     let mut poll = Poll::new()?;
     let mut sockets = Vec::with_capacity(share.count as usize);
     for index in 0..share.count {
         let line = LineId(share.first.0 + index);
-        let mut socket = connect(address, source(&sources, names, line))?;
+        let mut socket = connect(address, sources.of(names, line, 0))?;
         let token = Token(index as usize);
         poll.registry()
             .register(&mut socket, token, Interest::READABLE)?;

@@ -6,9 +6,10 @@ use hdrhistogram::Histogram;
 
 use crate::report::Figure;
 
-/// A histogram of nanoseconds, three significant digits, from 1 µs to two minutes.
-#[derive(Clone, Debug)]
-pub(crate) struct Latency(Histogram<u64>);
+/// A histogram of nanoseconds, three significant digits, from 1 µs to two minutes. It is 100 KiB large, so an empty one
+/// has none: every thread has several.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Latency(Option<Box<Histogram<u64>>>);
 
 const LOWEST_NS: u64 = 1_000;
 const HIGHEST_NS: u64 = 120_000_000_000;
@@ -24,33 +25,41 @@ const QUANTILES: [(&str, f64); 5] = [
 
 impl Latency {
     /// An empty one.
-    pub(crate) fn new() -> Self {
-        #[expect(clippy::expect_used, reason = "constant bounds")]
-        let histogram =
-            Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, 3).expect("the bounds are in order");
-        Self(histogram)
+    pub(crate) const fn new() -> Self {
+        Self(None)
     }
 
     /// Adds one; longer than two minutes counts as two minutes.
     pub(crate) fn record(&mut self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(HIGHEST_NS);
-        self.0.saturating_record(ns.min(HIGHEST_NS));
+        self.histogram().saturating_record(ns.min(HIGHEST_NS));
     }
 
     /// Takes in another one.
     pub(crate) fn merge(&mut self, other: &Self) {
-        let merged = self.0.add(&other.0);
-        debug_assert!(merged.is_ok(), "all histograms have the same bounds");
+        if let Some(more) = &other.0 {
+            let merged = self.histogram().add(&**more);
+            debug_assert!(merged.is_ok(), "all histograms have the same bounds");
+        }
     }
 
     /// How many were recorded.
     pub(crate) fn count(&self) -> u64 {
-        self.0.len()
+        self.0.as_ref().map_or(0, |histogram| histogram.len())
     }
 
     /// The value at a quantile between 0 and 1.
     pub(crate) fn quantile(&self, quantile: f64) -> Duration {
-        Duration::from_nanos(self.0.value_at_quantile(quantile))
+        let ns = self.0.as_ref().map(|h| h.value_at_quantile(quantile));
+        Duration::from_nanos(ns.unwrap_or_default())
+    }
+
+    /// Within what time so many of `all` were done; `None` if fewer were.
+    pub(crate) fn share_done(&self, share: f64, all: u64) -> Option<Duration> {
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2⁵³")]
+        let (all, count) = (all as f64, self.count() as f64);
+        let wanted = (share * all).ceil();
+        (0.0 < wanted && wanted <= count).then(|| self.quantile(wanted / count))
     }
 
     /// A figure for each usual quantile, in microseconds; none when nothing was recorded.
@@ -65,6 +74,15 @@ impl Latency {
                 )
             })
             .collect()
+    }
+
+    fn histogram(&mut self) -> &mut Histogram<u64> {
+        self.0.get_or_insert_with(|| {
+            #[expect(clippy::expect_used, reason = "constant bounds")]
+            let histogram = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, 3)
+                .expect("the bounds are in order");
+            Box::new(histogram)
+        })
     }
 }
 
@@ -83,6 +101,18 @@ mod tests {
         assert_eq!(all.count(), 1000);
         let median = all.quantile(0.5).as_secs_f64();
         assert!((0.499..0.502).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn a_share_of_all_is_done_when_that_many_are() {
+        let mut latency = Latency::new();
+        (1..=90).for_each(|ms| latency.record(Duration::from_millis(ms)));
+        let ms = |share| latency.share_done(share, 100).map(|time| time.as_millis());
+        assert_eq!(
+            [0.5, 0.9, 0.91, 1.0].map(ms),
+            [Some(50), Some(90), None, None]
+        );
+        assert_eq!(Latency::new().share_done(0.5, 0), None);
     }
 
     #[test]

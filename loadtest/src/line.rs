@@ -10,7 +10,8 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Error, Message};
 
 use crate::transport::Transport;
@@ -41,6 +42,7 @@ pub(crate) struct Upgrade {
     sent: usize,
     accept: String,
     head: Vec<u8>,
+    retry_after: Option<Duration>,
 }
 
 /// An open line.
@@ -85,6 +87,7 @@ impl Upgrade {
             sent: 0,
             accept,
             head: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -101,6 +104,11 @@ impl Upgrade {
     /// Whether an earlier TLS session was resumed, once the answer is there.
     pub(crate) fn is_resumed(&self) -> bool {
         self.stream.is_resumed()
+    }
+
+    /// When to try again, if a refusal says so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Sends what the socket takes of the request; whether all of it is out.
@@ -153,11 +161,12 @@ impl Upgrade {
         }
     }
 
-    fn parse(&self) -> Result<Option<Vec<u8>>, Failure> {
+    fn parse(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(&self.head) {
             Ok(httparse::Status::Complete(length)) => {
+                self.retry_after = retry_after(&response);
                 self.verify(&response)?;
                 Ok(Some(self.head[length..].to_vec()))
             }
@@ -169,21 +178,14 @@ impl Upgrade {
 
     /// RFC 6455 section 4.1, the points that do not depend on extensions.
     fn verify(&self, response: &httparse::Response<'_, '_>) -> Result<(), Failure> {
-        let header = |name: &str| {
-            let found = response
-                .headers
-                .iter()
-                .find(|h| h.name.eq_ignore_ascii_case(name));
-            found.map(|h| h.value.trim_ascii())
-        };
         let status = response.code.unwrap_or(0);
         if status != 101 {
             return Err(Failure::Status(status));
         }
-        if !header("Upgrade").is_some_and(|v| v.eq_ignore_ascii_case(b"websocket")) {
+        if !header(response, "Upgrade").is_some_and(|v| v.eq_ignore_ascii_case(b"websocket")) {
             return Err(Failure::Upgrade("no `Upgrade: websocket`"));
         }
-        if header("Sec-WebSocket-Accept") != Some(self.accept.as_bytes()) {
+        if header(response, "Sec-WebSocket-Accept") != Some(self.accept.as_bytes()) {
             return Err(Failure::Upgrade("wrong `Sec-WebSocket-Accept`"));
         }
         Ok(())
@@ -236,14 +238,23 @@ impl OpenLine {
 
     /// Says goodbye with 1000 and does not wait for the answer.
     pub(crate) fn close(&mut self) {
-        // The socket is dropped next, so whether the frame still fits matters to nobody.
-        drop(self.context.close(&mut self.stream, None));
+        // Whether the frame still fits matters to nobody: a line that is over says so when it is read.
+        let frame = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
+        drop(self.context.close(&mut self.stream, Some(frame)));
         self.answer_close();
     }
 
     /// The socket, to cut it.
     pub(crate) fn stream(&self) -> &TcpStream {
         self.stream.stream()
+    }
+
+    /// The bare socket, without a word on it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream.into_stream()
     }
 
     /// The socket, to register it.
@@ -274,6 +285,18 @@ impl fmt::Display for Failure {
             Self::Closed(code, reason) => write!(f, "closed with {code} {reason}"),
         }
     }
+}
+
+fn header<'a>(response: &httparse::Response<'_, 'a>, name: &str) -> Option<&'a [u8]> {
+    let mut headers = response.headers.iter();
+    let found = headers.find(|h| h.name.eq_ignore_ascii_case(name))?;
+    Some(found.value.trim_ascii())
+}
+
+/// Seconds only: a date would be told by another clock.
+fn retry_after(response: &httparse::Response<'_, '_>) -> Option<Duration> {
+    let text = std::str::from_utf8(header(response, "Retry-After")?).ok()?;
+    text.parse().ok().map(Duration::from_secs)
 }
 
 /// Whether a socket only asks to come back later; a write before the connection stands says so too.

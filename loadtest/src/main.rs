@@ -24,7 +24,9 @@ mod scenario;
 mod schedule;
 mod screen;
 mod sender;
+mod series;
 mod swarm;
+mod timeline;
 mod tls;
 mod token;
 mod transport;
@@ -36,14 +38,18 @@ use clap::Parser;
 use crate::arg::{CommonArg, RecordArg};
 use crate::report::Record;
 use crate::scenario::RunError;
+use crate::scenario::churn::{self, ChurnArg};
 use crate::scenario::d2d::{self, D2dArg};
+use crate::scenario::halfopen::{self, HalfopenArg};
 use crate::scenario::idle::{self, IdleArg};
 use crate::scenario::push::{self, PushArg};
+use crate::scenario::slow::{self, SlowArg};
+use crate::scenario::storm::{self, StormArg};
 use crate::scenario::stream::{self, StreamArg};
 
 /// Load generator for push servers
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, args_override_self = true)]
 enum Command {
     #[command(mut_arg("ramp", |arg| arg.visible_alias("rate")))]
     Idle(IdleArg),
@@ -51,6 +57,11 @@ enum Command {
     #[command(mut_arg("rate", |arg| arg.default_value("5000")))]
     D2d(D2dArg),
     Stream(StreamArg),
+    Storm(StormArg),
+    #[command(mut_arg("comeback", |arg| arg.default_value("hint")))]
+    Churn(ChurnArg),
+    Slow(SlowArg),
+    Halfopen(HalfopenArg),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +81,10 @@ fn run(command: &Command) -> Result<Record, RunError> {
         Command::Push(arg) => push::run(arg)?,
         Command::D2d(arg) => d2d::run(arg)?,
         Command::Stream(arg) => stream::run(arg)?,
+        Command::Storm(arg) => storm::run(arg)?,
+        Command::Churn(arg) => churn::run(arg)?,
+        Command::Slow(arg) => slow::run(arg)?,
+        Command::Halfopen(arg) => halfopen::run(arg)?,
     };
     screen.finish(&record);
     keep(&record, &command.common().record)?;
@@ -83,6 +98,10 @@ impl Command {
             Self::Push(arg) => &arg.common,
             Self::D2d(arg) => &arg.common,
             Self::Stream(arg) => &arg.common,
+            Self::Storm(arg) => &arg.common,
+            Self::Churn(arg) => &arg.common,
+            Self::Slow(arg) => &arg.common,
+            Self::Halfopen(arg) => &arg.common,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Who the lines are: their numbers, and the device and account names that follow from them.
 
+use crate::swarm::strike::Selection;
+
 /// A line, numbered from `--first-line`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LineId(pub(crate) u32);
@@ -26,6 +28,17 @@ pub(crate) struct Row {
     pub(crate) count: u32,
 }
 
+/// Neighbouring lines that something else happens to than to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The first of them.
+    pub(crate) first: LineId,
+    /// How many they are.
+    pub(crate) count: u32,
+}
+
+/// Connections that send to one part.
+const PART_CONNECTIONS_MAX: u32 = 4;
 /// Lines with one tag. Their numbers are above those of all lines without one.
 pub(crate) const TAGGED_LINES_MAX: u32 = 1 << 15;
 /// Lines of an account where nothing else is asked for.
@@ -104,6 +117,25 @@ impl Names {
         (0..senders).map(row).collect()
     }
 
+    /// All lines in two parts, the last of which has this share of them.
+    pub(crate) fn split(&self, share: f64) -> (Part, Part) {
+        let all = Selection {
+            first: self.first(),
+            count: self.lines,
+            share,
+        };
+        let last = all.len();
+        let first = Part {
+            first: self.first(),
+            count: self.lines - last,
+        };
+        let last = Part {
+            first: LineId(self.first + first.count),
+            count: last,
+        };
+        (first, last)
+    }
+
     fn accounts(&self) -> u32 {
         self.lines.div_ceil(self.account_lines)
     }
@@ -114,6 +146,24 @@ impl Names {
             place / self.account_lines
         } else {
             (place - self.lines) % self.accounts()
+        }
+    }
+}
+
+impl Part {
+    /// Rows for a few connections, each with lines of its own.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let (LineId(first), connections) = (self.first, self.count.min(PART_CONNECTIONS_MAX));
+        let row = |index| Row::every(connections, first + index, first + self.count);
+        (0..connections).map(row).collect()
+    }
+
+    /// All of its lines.
+    pub(crate) fn selection(&self) -> Selection {
+        Selection {
+            first: self.first,
+            count: self.count,
+            share: 1.0,
         }
     }
 }
@@ -131,6 +181,11 @@ impl Row {
     pub(crate) fn line(&self, index: u32) -> LineId {
         LineId(self.first.0 + self.step * index)
     }
+}
+
+/// Spreads a share over the numbers: every third for a third.
+pub(crate) fn is_chosen(n: u32, share: f64) -> bool {
+    (f64::from(n) * share).floor() < ((f64::from(n) + 1.0) * share).floor()
 }
 
 #[cfg(test)]
@@ -215,5 +270,28 @@ mod tests {
     fn more_senders_than_lines_of_an_account_leave_some_without_a_line() {
         let rows = Names::new(0, 4, 2).account_rows(5);
         assert!(rows.iter().any(|row| row.count == 0));
+    }
+
+    #[test]
+    fn two_parts_have_all_lines_and_no_row_crosses_them() {
+        let names = Names::new(7, 100, 4);
+        for (share, count) in [(0.0, 0), (0.05, 5), (0.305, 30), (1.0, 100)] {
+            let (first, last) = names.split(share);
+            assert_eq!(last.count, count);
+            let all = [lines(&first.rows()), lines(&last.rows())].concat();
+            assert_eq!(all, (7..107).map(LineId).collect::<Vec<_>>());
+            assert!(
+                lines(&last.rows())
+                    .iter()
+                    .all(|line| last.selection().has(*line))
+            );
+        }
+    }
+
+    #[test]
+    fn a_share_of_the_lines_is_chosen_evenly() {
+        let chosen = |share| (0..1_000).filter(|n| is_chosen(*n, share)).count();
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(chosen), [0, 250, 500, 1_000]);
+        assert!((0..100).all(|n| (n..n + 4).filter(|n| is_chosen(*n, 0.25)).count() == 1));
     }
 }

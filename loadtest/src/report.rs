@@ -1,5 +1,6 @@
 //! What remains of a run: figures with units, and the record that says how they came about.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{Machine, Source};
 use crate::sample::Point;
+use crate::series::Series;
 
 /// A measured number. Its key is dotted, most general word first: `server.cpu_per_line`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub(crate) struct Record {
     pub(crate) warnings: Vec<String>,
     /// The curve over time, one point a second.
     pub(crate) points: Vec<Point>,
+    /// More curves, by the key that a figure of that kind would have.
+    #[serde(default)]
+    pub(crate) series: BTreeMap<String, Series>,
 }
 
 impl Figure {
@@ -84,6 +89,7 @@ impl Record {
             faults: Vec::new(),
             warnings: Vec::new(),
             points: Vec::new(),
+            series: BTreeMap::new(),
         }
     }
 

@@ -49,6 +49,11 @@ impl Transport {
         &self.socket.stream
     }
 
+    /// The bare socket.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.socket.stream
+    }
+
     /// The socket, to register it.
     pub(crate) fn source(&mut self) -> &mut TcpStream {
         &mut self.socket.stream

@@ -32,12 +32,30 @@ pub(super) struct Ready {
     pub(super) api: SocketAddr,
     #[serde(default)]
     pub(super) peer: Option<SocketAddr>,
+    #[serde(default)]
+    pub(super) ops: Option<SocketAddr>,
 }
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server told to end has ten seconds: looked at so often, so many times.
 const STOP_POLL: Duration = Duration::from_millis(20);
 const STOP_POLLS_MAX: u32 = 500;
+
+impl Ready {
+    /// The settings that have another process listen where this one does.
+    pub(super) fn settings(&self) -> Vec<String> {
+        let ports = [
+            ("devices", Some(self.devices)),
+            ("api", Some(self.api)),
+            ("peer", self.peer),
+            ("ops", self.ops),
+        ];
+        let known = ports.into_iter().filter_map(|(name, at)| Some((name, at?)));
+        let pairs = known.map(|(name, at)| ["--set".to_owned(), format!("listen.{name}={at}")]);
+        pairs.flatten().collect()
+    }
+}
+
 impl OwnChild {
     /// Starts it and waits until it says where it listens.
     pub(super) fn start(program: &Path, args: &[String]) -> Result<(Self, Ready), NodeError> {
@@ -85,14 +103,33 @@ impl OwnChild {
 
     /// Ends it: politely, then for good.
     pub(super) fn stop(mut self) -> io::Result<()> {
-        self.terminate()
+        self.end()
     }
 
-    fn terminate(&mut self) -> io::Result<()> {
+    /// Asks it to end.
+    pub(super) fn terminate(&mut self) -> io::Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).map_err(io::Error::other)?);
+        self.is_mourned = true;
         if self.child.try_wait()?.is_none() {
             kill(pid, Signal::SIGTERM)?;
         }
+        Ok(())
+    }
+
+    /// Ends it at once, without warning.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.is_mourned = true;
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_ended(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.terminate()?;
         for _ in 0..STOP_POLLS_MAX {
             if self.child.try_wait()?.is_some() {
                 return Ok(());
@@ -120,7 +157,7 @@ impl OwnChild {
 impl Drop for OwnChild {
     fn drop(&mut self) {
         // Nobody is left to be told that it had ended already.
-        drop(self.terminate());
+        drop(self.end());
     }
 }
 

@@ -7,14 +7,16 @@ pub(crate) mod target;
 
 use std::io;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::node::build::build;
 use crate::node::certificate::Certificate;
-use crate::node::child::OwnChild;
+use crate::node::child::{OwnChild, Ready};
 use crate::node::target::{API, DEVICES, PEER, Target};
+use crate::sample::ProcessSample;
 
 /// A server to be started.
 #[derive(Clone, Debug)]
@@ -44,7 +46,22 @@ pub(crate) struct Node {
     pub(crate) pid: Option<u32>,
     child: Option<OwnChild>,
     certificate: Option<Certificate>,
+    /// How it was started, to start it again.
+    start: Option<Start>,
+    /// What earlier processes of it used.
+    earlier_cpu: Duration,
 }
+
+/// How a server was started.
+#[derive(Clone, Debug)]
+struct Start {
+    program: PathBuf,
+    args: Vec<String>,
+}
+
+/// A server that is being started again.
+#[derive(Debug)]
+pub(crate) struct Restart(JoinHandle<Result<(OwnChild, Ready), NodeError>>);
 
 /// Why there is no server.
 #[derive(Debug, Error)]
@@ -72,6 +89,13 @@ pub(crate) enum NodeError {
     Io(#[from] io::Error),
 }
 
+impl Restart {
+    /// Whether it is there, or has failed.
+    pub(crate) fn is_done(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
 impl Node {
     /// Starts a server of our own on free loopback ports.
     pub(crate) fn start(plan: &ServerPlan, progress: impl Fn(&str)) -> Result<Self, NodeError> {
@@ -81,8 +105,14 @@ impl Node {
         };
         progress("starting the server");
         let certificate = plan.is_tls.then(Certificate::make).transpose()?;
-        let (child, ready) = OwnChild::start(&program, &server_args(plan, certificate.as_ref()))?;
+        let args = server_args(plan, certificate.as_ref());
+        let (child, ready) = OwnChild::start(&program, &args)?;
         Ok(Self {
+            start: Some(Start {
+                args: [args, ready.settings()].concat(),
+                program,
+            }),
+            earlier_cpu: Duration::ZERO,
             devices: vec![Target::at(ready.devices)],
             api: Some(Target::at(ready.api)),
             peer: ready.peer.map(Target::at),
@@ -117,12 +147,61 @@ impl Node {
             pid,
             child: None,
             certificate: None,
+            start: None,
+            earlier_cpu: Duration::ZERO,
         })
     }
 
     /// Whether it was started here.
     pub(crate) fn is_own(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// What its process uses, earlier ones of it included.
+    pub(crate) fn sample(&self) -> Option<ProcessSample> {
+        let mut sample = ProcessSample::read(self.pid?).ok()?;
+        sample.cpu += self.earlier_cpu;
+        Some(sample)
+    }
+
+    /// Ends a server of our own without warning.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.bank_cpu();
+        self.child.as_mut().map_or(Ok(()), OwnChild::kill)
+    }
+
+    /// Asks a server of our own to end, as an init system does.
+    pub(crate) fn terminate(&mut self) -> io::Result<()> {
+        self.child.as_mut().map_or(Ok(()), OwnChild::terminate)
+    }
+
+    /// Whether a server of our own that was asked to end has ended.
+    pub(crate) fn is_ended(&mut self) -> io::Result<bool> {
+        self.child.as_mut().map_or(Ok(true), OwnChild::is_ended)
+    }
+
+    /// Starts a server of our own again that has ended, on the same ports.
+    pub(crate) fn begin_restart(&self) -> Option<Restart> {
+        let Start { program, args } = self.start.clone()?;
+        Some(Restart(thread::spawn(move || {
+            OwnChild::start(&program, &args)
+        })))
+    }
+
+    /// Goes on with a server that has started again.
+    pub(crate) fn finish_restart(&mut self, restart: Restart) -> Result<(), NodeError> {
+        let panicked = |_| io::Error::other("the thread that starts the server panicked");
+        let (child, _) = restart.0.join().map_err(panicked)??;
+        self.pid = Some(child.id());
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Keeps in mind what the process has used that is about to end.
+    pub(crate) fn bank_cpu(&mut self) {
+        if let Some(sample) = self.sample() {
+            self.earlier_cpu = sample.cpu;
+        }
     }
 
     /// The certificate made for it.

@@ -1,17 +1,27 @@
 //! The sending end's book.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::name::LineId;
+use crate::name::{LineId, Names};
 use crate::oracle::Answer;
 
-/// How many messages each line was sent, and which of them were not accepted.
+/// How many messages each line was sent, and which of them were not simply accepted.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     first: LineId,
     issued: Vec<u32>,
-    doubtful: BTreeMap<(LineId, u32), Answer>,
+    others: BTreeMap<(LineId, u32), Entry>,
     accepted: u64,
+}
+
+/// A message that was not simply accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) answer: Answer,
+    /// From when it was meant to leave until it was answered.
+    pub(super) start: Duration,
+    pub(super) end: Duration,
 }
 
 impl Ledger {
@@ -20,9 +30,14 @@ impl Ledger {
         Self {
             first,
             issued: vec![0; lines as usize],
-            doubtful: BTreeMap::new(),
+            others: BTreeMap::new(),
             accepted: 0,
         }
+    }
+
+    /// A book for all lines of these names.
+    pub(crate) fn of(names: &Names) -> Self {
+        Self::new(names.first(), names.lines())
     }
 
     /// Numbers the next message for a line.
@@ -33,14 +48,29 @@ impl Ledger {
         *next - 1
     }
 
-    /// Notes the answer to a message, once for each.
-    pub(crate) fn settle(&mut self, line: LineId, sequence: u32, answer: Answer) {
-        match answer {
-            Answer::Accepted => self.accepted += 1,
-            Answer::Refused | Answer::Unknown | Answer::None => {
-                self.doubtful.insert((line, sequence), answer);
-            }
+    /// Notes the answer to a message, once for each, and how long it was under way.
+    pub(crate) fn settle(
+        &mut self,
+        (line, sequence): (LineId, u32),
+        answer: Answer,
+        (start, end): (Duration, Duration),
+    ) {
+        self.accepted += u64::from(answer == Answer::Accepted);
+        if answer != Answer::Accepted {
+            let entry = Entry { answer, start, end };
+            self.others.insert((line, sequence), entry);
         }
+    }
+
+    /// Takes in the book of another sender, which has sent to other lines.
+    pub(crate) fn merge(&mut self, other: Self) {
+        debug_assert_eq!(self.first, other.first, "books of one run");
+        for (sum, issued) in self.issued.iter_mut().zip(other.issued) {
+            debug_assert!(*sum == 0 || issued == 0, "each line has one sender");
+            *sum += issued;
+        }
+        self.others.extend(other.others);
+        self.accepted += other.accepted;
     }
 
     /// Messages sent to all lines.
@@ -60,15 +90,19 @@ impl Ledger {
 
     /// What the server answered.
     pub(super) fn answer(&self, line: LineId, sequence: u32) -> Answer {
-        *self
-            .doubtful
-            .get(&(line, sequence))
-            .unwrap_or(&Answer::Accepted)
+        let entry = self.others.get(&(line, sequence));
+        entry.map_or(Answer::Accepted, |entry| entry.answer)
+    }
+
+    /// Messages that were not simply accepted.
+    pub(super) fn others(&self) -> impl Iterator<Item = (LineId, Entry)> {
+        self.others.iter().map(|((line, _), entry)| (*line, *entry))
     }
 
     /// How many messages got this answer; accepted ones are not kept one by one.
     pub(super) fn count(&self, answer: Answer) -> u64 {
-        self.doubtful.values().filter(|a| **a == answer).count() as u64
+        let others = self.others.values();
+        others.filter(|entry| entry.answer == answer).count() as u64
     }
 
     fn place(&self, line: LineId) -> usize {

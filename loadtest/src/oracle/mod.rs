@@ -3,11 +3,17 @@
 //! A [`Ledger`] at the sending end numbers the messages of each line and notes what the server answered; a
 //! [`Witness`] at the receiving end sees what arrives on which line. [`Verdict::reach`] compares them once both are
 //! still. All messages of one line leave on one sending connection, so their order is the server's promise.
+//!
+//! Where lines come and go, [`shadow::Shadows`] say which messages were under way to a line that was cut, and
+//! [`Absences`] which were refused because nobody was there.
 
+pub(crate) mod absence;
 pub(crate) mod ledger;
 pub(crate) mod mark;
+pub(crate) mod shadow;
 pub(crate) mod witness;
 
+use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
 use crate::oracle::witness::Witness;
 
@@ -16,6 +22,8 @@ use crate::oracle::witness::Witness;
 pub(crate) enum Answer {
     /// It promised delivery (2xx).
     Accepted,
+    /// It promised delivery, to a line that was cut on purpose meanwhile: the message may arrive or not.
+    Doubtful,
     /// It refused: the message must not arrive.
     Refused,
     /// It said it does not know: either is right.
@@ -31,10 +39,16 @@ pub(crate) struct Verdict {
     pub(crate) sent: u64,
     /// Promised by the server.
     pub(crate) accepted: u64,
-    /// Refused by the server.
+    /// Promised while the line was being cut: arrived or not, both is right.
+    pub(crate) doubtful: u64,
+    /// Of these, messages that arrived.
+    pub(crate) doubtful_received: u64,
+    /// Refused by the server, or not known of, although the line was there.
     pub(crate) refused: u64,
-    /// The server said it does not know.
+    /// The server said it does not know, although the line was there.
     pub(crate) unknown: u64,
+    /// Refused or not known of while the line was away, which is right.
+    pub(crate) away: u64,
     /// Never answered.
     pub(crate) unanswered: u64,
     /// Arrivals, false ones included.
@@ -55,16 +69,26 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Compares both ends. Both must be still: what is under way counts as lost.
-    pub(crate) fn reach(ledger: &Ledger, witnesses: &[Witness]) -> Self {
+    pub(crate) fn reach(ledger: &Ledger, witnesses: &[Witness], absences: &Absences) -> Self {
+        let doubtful = ledger.count(Answer::Doubtful);
         let mut verdict = Self {
             sent: ledger.sent(),
             accepted: ledger.accepted(),
-            refused: ledger.count(Answer::Refused),
-            unknown: ledger.count(Answer::Unknown),
+            doubtful,
+            doubtful_received: doubtful,
             unanswered: ledger.count(Answer::None),
             refused_yet_delivered: ledger.count(Answer::Refused),
             ..Self::default()
         };
+        for (line, entry) in ledger.others() {
+            let is_away = || absences.cover(line, entry.start, entry.end);
+            match entry.answer {
+                Answer::Refused | Answer::Unknown if is_away() => verdict.away += 1,
+                Answer::Refused => verdict.refused += 1,
+                Answer::Unknown => verdict.unknown += 1,
+                Answer::Accepted | Answer::Doubtful | Answer::None => {}
+            }
+        }
         for witness in witnesses {
             verdict.add(witness, ledger);
         }
@@ -93,6 +117,7 @@ impl Verdict {
         for (line, sequence) in witness.unseen(ledger) {
             match ledger.answer(line, sequence) {
                 Answer::Accepted => self.lost += 1,
+                Answer::Doubtful => self.doubtful_received -= 1,
                 Answer::Refused => self.refused_yet_delivered -= 1,
                 Answer::Unknown | Answer::None => {}
             }
@@ -102,8 +127,11 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::name::LineId;
+    use crate::oracle::absence::Absence;
     use crate::oracle::mark::Mark;
 
     const LINE: LineId = LineId(11);
@@ -118,15 +146,32 @@ mod tests {
 
     /// Sends five messages to one line, lets `deliver` play the server, and judges.
     fn judge(answers: [Answer; 5], deliver: impl FnOnce(&mut Witness)) -> Verdict {
+        judge_absent(answers, Vec::new(), deliver)
+    }
+
+    /// The same with a line that was away; the messages are ten seconds apart.
+    fn judge_absent(
+        answers: [Answer; 5],
+        absences: Vec<Absence>,
+        deliver: impl FnOnce(&mut Witness),
+    ) -> Verdict {
         let mut ledger = Ledger::new(LineId(10), 10);
         let mut witness = Witness::new(LineId(10), 10);
         for answer in answers {
             let sequence = ledger.issue(LINE);
-            ledger.settle(LINE, sequence, answer);
+            let second = Duration::from_secs(sequence.into());
+            ledger.settle(
+                (LINE, sequence),
+                answer,
+                (second * 10, second * 10 + MOMENT),
+            );
         }
         deliver(&mut witness);
-        Verdict::reach(&ledger, &[Witness::new(LineId(20), 10), witness])
+        let witnesses = [Witness::new(LineId(20), 10), witness];
+        Verdict::reach(&ledger, &witnesses, &Absences::new(absences))
     }
+
+    const MOMENT: Duration = Duration::from_millis(1);
 
     fn see(witness: &mut Witness, sequences: &[u32]) {
         sequences
@@ -212,6 +257,68 @@ mod tests {
             faults(judge(answers, |w| see(w, &[0, 1, 4]))),
             [("refused yet delivered", 1)]
         );
+    }
+
+    #[test]
+    fn what_was_promised_to_a_line_that_was_cut_may_arrive_once_and_no_more() {
+        let answers = [
+            Answer::Accepted,
+            Answer::Doubtful,
+            Answer::Doubtful,
+            Answer::Doubtful,
+            Answer::Accepted,
+        ];
+        let verdict = judge(answers, |w| see(w, &[0, 2, 4]));
+        assert_eq!(faults(verdict), []);
+        let counts = (
+            verdict.accepted,
+            verdict.doubtful,
+            verdict.doubtful_received,
+        );
+        assert_eq!(counts, (2, 3, 1));
+        let twice = judge(answers, |w| see(w, &[0, 2, 2, 4]));
+        assert_eq!(faults(twice), [("duplicate", 1)]);
+        let lost = judge(answers, |w| see(w, &[0, 1, 2, 3]));
+        assert_eq!(faults(lost), [("lost", 1)]);
+    }
+
+    #[test]
+    fn a_refusal_is_right_while_the_line_is_away() {
+        let answers = [
+            Answer::Refused,
+            Answer::Unknown,
+            Answer::Refused,
+            Answer::Accepted,
+            Answer::Refused,
+        ];
+        let seconds = Duration::from_secs;
+        let absences = vec![Absence::new(LINE, seconds(5), seconds(25))];
+        let verdict = judge_absent(answers, absences.clone(), |w| see(w, &[3]));
+        assert_eq!((verdict.away, verdict.refused, verdict.unknown), (2, 2, 0));
+        let arrived = judge_absent(answers, absences, |w| see(w, &[2, 3]));
+        assert_eq!(faults(arrived), [("refused yet delivered", 1)]);
+    }
+
+    #[test]
+    fn the_books_of_several_senders_are_one() {
+        let mut books = [11, 12].map(|n| {
+            let mut ledger = Ledger::new(LineId(10), 10);
+            let line = LineId(n);
+            let numbers = [ledger.issue(line), ledger.issue(line)];
+            let span = (Duration::ZERO, MOMENT);
+            ledger.settle((line, numbers[0]), Answer::Accepted, span);
+            ledger.settle((line, numbers[1]), Answer::Refused, span);
+            ledger
+        });
+        let [one, two] = &mut books;
+        one.merge(std::mem::replace(two, Ledger::new(LineId(10), 0)));
+        let mut witness = Witness::new(LineId(10), 10);
+        for n in [11, 12] {
+            witness.see(LineId(n), mark(LineId(n), 0));
+        }
+        let verdict = Verdict::reach(one, &[witness], &Absences::default());
+        assert_eq!((verdict.sent, verdict.accepted, verdict.refused), (4, 2, 2));
+        assert_eq!(faults(verdict), []);
     }
 
     #[test]

@@ -12,14 +12,16 @@ use crate::dialect::Dialect;
 use crate::name::Names;
 use crate::node::Node;
 use crate::oracle::Verdict;
+use crate::oracle::absence::Absences;
 use crate::report::{Figure, Record};
-use crate::scenario::RunError;
 use crate::scenario::reading::count;
 use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
+use crate::scenario::{RunError, sources};
 use crate::schedule::Spread;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
+use crate::swarm::catch::Catch;
 use crate::swarm::ramp::Pacing;
-use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
+use crate::swarm::{Cut, Habit, Swarm, SwarmPlan};
 use crate::tls::TlsPlan;
 
 /// A canary in its cage: lines of its own, a sender of its own.
@@ -48,6 +50,7 @@ impl Canary {
         arg: &CommonArg,
         node: &Node,
         tls: Option<Arc<TlsPlan>>,
+        window: Duration,
         clock: Clock,
     ) -> Result<Option<Self>, RunError> {
         if arg.canary.canary == 0 {
@@ -60,7 +63,11 @@ impl Canary {
         let dialect = arg
             .lines
             .dialect(names, 0, arg.canary.canary_path.clone())?;
-        let swarm = open_lines(arg, node, tls, dialect.clone(), clock)?;
+        let habit = Habit {
+            window: Some(window),
+            ..Habit::default()
+        };
+        let swarm = open_lines(arg, node, tls, (dialect.clone(), habit), clock)?;
         let plan = SenderPlan {
             dialect: Arc::new(dialect),
             medium: Medium::Http {
@@ -73,6 +80,8 @@ impl Canary {
             body_bytes: 0,
             answer_timeout: ANSWER_TIMEOUT,
             seed: rand::random(),
+            shadows: None,
+            mends: false,
         };
         let sender = Sender::open(plan, clock).map_err(RunError::Sender)?;
         sender.start(Span {
@@ -103,8 +112,13 @@ impl Canary {
         while self.swarm.total().messages < accepted && self.clock.now() < deadline {
             thread::park_timeout(POLL);
         }
-        let catch = self.swarm.stop(cut)?;
-        let verdict = Verdict::reach(&book.ledger, &catch.witnesses);
+        let mut catch = self.swarm.stop(cut)?;
+        let absences = Absences::default();
+        let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &absences);
+        let timeline = catch.timeline.take();
+        record
+            .series
+            .extend(timeline.into_iter().flat_map(|line| line.series("canary")));
         record.add(lap_figures(&self.laps, &catch));
         record.add(book.lateness.figures("canary.lateness"));
         record.add([Figure::new("canary.lines_lost", count(total.lost), "")]);
@@ -139,24 +153,20 @@ fn open_lines(
     arg: &CommonArg,
     node: &Node,
     tls: Option<Arc<TlsPlan>>,
-    dialect: Dialect,
+    (dialect, habit): (Dialect, Habit),
     clock: Clock,
 ) -> Result<Swarm, RunError> {
     let lines = u64::from(dialect.names.lines());
-    let sources = if arg.lines.source.is_empty() && node.is_loopback() {
-        loopback_sources(CANARY_NET, &dialect.names)
-    } else {
-        arg.lines.source.clone()
-    };
     let plan = SwarmPlan {
         lanes: 1,
         thread_lines_max: descriptor::lines_per_thread()?,
         targets: node.devices.clone(),
-        sources,
+        sources: sources(node, &arg.lines, CANARY_NET),
         tls,
         dialect,
         pacing: Pacing::InFlight(IN_FLIGHT_MAX),
         open_timeout: arg.lines.open_timeout,
+        habit,
     };
     let swarm = Swarm::start(plan, clock)?;
     while swarm.total().settled() < lines && !swarm.is_broken() {

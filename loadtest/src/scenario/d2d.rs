@@ -13,6 +13,7 @@ use crate::scenario::{RunError, Stage};
 use crate::screen::Screen;
 use crate::sender::Medium;
 use crate::sender::record::{Form, RecordPlan};
+use crate::swarm::Habit;
 
 /// Send messages from lines to random other lines; every one is accounted for
 ///
@@ -52,7 +53,13 @@ pub(crate) fn run(arg: &D2dArg) -> Result<(Record, Screen), RunError> {
     let (names, rows) = cast(arg)?;
     let dialect = lines.dialect(names, arg.senders, Template::root())?;
     let settings = LIMITS.map(str::to_owned);
-    let (mut stage, before) = Stage::open("d2d", &arg.common, &settings, dialect.clone())?;
+    let (mut stage, before) = Stage::open(
+        "d2d",
+        &arg.common,
+        &settings,
+        dialect.clone(),
+        Habit::default(),
+    )?;
     let medium = Medium::Record(Arc::new(RecordPlan {
         targets: stage.node.devices.clone(),
         tls: stage.tls.clone(),

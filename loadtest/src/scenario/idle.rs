@@ -7,12 +7,14 @@ use clap::Args;
 use crate::arg::CommonArg;
 use crate::dialect::Template;
 use crate::oracle::Verdict;
+use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::sending::lies;
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
+use crate::swarm::Habit;
 
 /// Open many lines, hold them with heartbeats on, and measure memory and CPU per line
 #[derive(Clone, Debug, Args)]
@@ -35,9 +37,10 @@ pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     let lines = &arg.common.lines;
     let settings = heartbeat_settings(arg.ping_after);
     let names = lines.names();
-    let nothing_sent = Ledger::new(names.first(), names.lines());
+    let nothing_sent = Ledger::of(&names);
     let dialect = lines.dialect(names, 0, Template::root())?;
-    let (mut stage, before) = Stage::open("idle", &arg.common, &settings, dialect)?;
+    let (mut stage, before) =
+        Stage::open("idle", &arg.common, &settings, dialect, Habit::default())?;
     let ramped = stage.ramp()?;
     // The first pings fall due one interval after the lines opened; only then is the load steady.
     let settled = stage.hold("settle", arg.ping_after.min(arg.hold / 2))?;
@@ -47,14 +50,14 @@ pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     record.add([Figure::new("lines.lost", count(held.total.lost), "")]);
     record.add(memory_figures(&before, &held));
     record.add(heartbeat_figures(&settled, &held));
-    let verdict = Verdict::reach(&nothing_sent, &catch.witnesses);
+    let verdict = Verdict::reach(&nothing_sent, &catch.witnesses, &Absences::default());
     record.faults.extend(lies(&verdict));
     record.warnings.extend(ramp_warning(&held.total));
     Ok((record, screen))
 }
 
 /// A pong must be due before the next ping is.
-fn heartbeat_settings(ping_after: Duration) -> [String; 2] {
+pub(super) fn heartbeat_settings(ping_after: Duration) -> [String; 2] {
     let pong_timeout = PONG_TIMEOUT_MAX.min(ping_after / 2);
     [("ping_after", ping_after), ("pong_timeout", pong_timeout)]
         .map(|(key, time)| format!("heartbeat.{key}={}", humantime::format_duration(time)))

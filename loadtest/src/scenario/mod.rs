@@ -1,12 +1,19 @@
 //! What the scenarios share: a stage with the server, the swarm, the screen and the readings taken between phases.
 
 mod canary;
+pub(crate) mod churn;
+mod curve;
 pub(crate) mod d2d;
+pub(crate) mod halfopen;
 pub(crate) mod idle;
 pub(crate) mod push;
 mod reading;
+mod returning;
 mod sending;
+pub(crate) mod slow;
+pub(crate) mod storm;
 pub(crate) mod stream;
+mod traffic;
 
 use std::io;
 use std::sync::Arc;
@@ -25,10 +32,13 @@ use crate::machine;
 use crate::node::{Node, NodeError, ServerPlan};
 use crate::report::{Figure, Record};
 use crate::scenario::canary::Canary;
+use crate::scenario::curve::Curves;
 use crate::scenario::reading::{Reading, count, live_text};
 use crate::screen::Screen;
+use crate::swarm::catch::Catch;
+use crate::swarm::source::Sources;
 use crate::swarm::tally::Total;
-use crate::swarm::{Catch, Cut, Swarm, SwarmPlan, loopback_sources};
+use crate::swarm::{Cut, Habit, Swarm, SwarmPlan};
 use crate::tls::{TlsError, TlsPlan};
 use crate::token::TokenError;
 
@@ -68,13 +78,24 @@ pub(crate) struct Stage {
     clock: Clock,
     screen: Screen,
     record: Record,
+    curves: Curves,
     pulse: Poll,
     is_interrupted: Arc<AtomicBool>,
     last: Reading,
+    /// The server's memory, at most and as its process tells, since somebody asked to watch it.
+    peak: Peak,
+}
+
+/// Resident memory of the server: the most that was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peak {
+    seen: u64,
+    /// The most its process ever had when watching began: a higher one since is exact.
+    process: u64,
 }
 
 /// How often the screen is drawn and conditions are looked at.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 /// One point of the curve each so many seconds.
 const POINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Lines for each reactor of a server we start: below the descriptor limit of most machines, with room for skew.
@@ -86,12 +107,13 @@ const LATE_SHARE_MAX: f64 = 0.01;
 
 impl Stage {
     /// Starts the server, the canary and the ramp; also returns what was read before the first line of the ramp.
-    /// `settings` are the scenario's own for a server that is started.
+    /// `settings` are the scenario's own for a server that is started, `habit` is how its lines behave.
     pub(crate) fn open(
         scenario: &str,
         arg: &CommonArg,
         settings: &[String],
         dialect: Dialect,
+        habit: Habit,
     ) -> Result<(Self, Reading), RunError> {
         let record = Record::new(scenario);
         let screen = Screen::open();
@@ -99,10 +121,11 @@ impl Stage {
         let node = open_node(arg, settings, &screen)?;
         let clock = Clock::start();
         let tls = tls_plan(&node, &arg.tls)?;
-        let canary = Canary::open(arg, &node, tls.clone(), clock)?;
+        let interval = habit.window.unwrap_or(POINT_INTERVAL);
+        let canary = Canary::open(arg, &node, tls.clone(), interval, clock)?;
         let before = Reading::take(&node, Total::default(), clock)?;
         let lines = dialect.names.lines();
-        let plan = swarm_plan(&node, &arg.lines, tls.clone(), dialect)?;
+        let plan = swarm_plan(&node, &arg.lines, tls.clone(), dialect, habit)?;
         let swarm = Swarm::start(plan, clock)?;
         let pulse = Poll::new()?;
         let stage = Self {
@@ -114,9 +137,11 @@ impl Stage {
             clock,
             screen,
             record,
+            curves: Curves::new(interval, before),
             pulse,
             is_interrupted,
             last: before,
+            peak: Peak::default(),
         };
         Ok((stage, before))
     }
@@ -138,6 +163,51 @@ impl Stage {
         self.watch(phase, ms(time), |reading| ms(reading.at - start))
     }
 
+    /// Waits until `expected` lines have ended since a reading and all that were open then are so again, or the time is
+    /// over.
+    pub(crate) fn await_returns(
+        &mut self,
+        phase: &'static str,
+        before: &Reading,
+        expected: u64,
+        timeout: Duration,
+    ) -> Result<Reading, RunError> {
+        let (open, ended) = (before.total.open(), before.total.ended);
+        let deadline = self.clock.now() + timeout;
+        self.watch(phase, open.max(1), |reading| {
+            let is_struck = reading.total.ended - ended >= expected;
+            if reading.at > deadline {
+                open.max(1)
+            } else if is_struck {
+                reading.total.open().max(u64::from(open == 0))
+            } else {
+                0
+            }
+        })
+    }
+
+    /// Starts the server again that has ended.
+    pub(crate) fn restart(&mut self) -> Result<(), RunError> {
+        let Some(restart) = self.node.begin_restart() else {
+            return Err(RunError::Usage(
+                "only a server that is started here can be started again",
+            ));
+        };
+        self.watch("restart", 1, |_| u64::from(restart.is_done()))?;
+        Ok(self.node.finish_restart(restart)?)
+    }
+
+    /// Watches the server's memory from now on.
+    pub(crate) fn start_peak(&mut self) {
+        let process = self.node.sample().unwrap_or_default().rss_peak;
+        self.peak = Peak { seen: 0, process };
+    }
+
+    /// The most it had since.
+    pub(crate) fn rss_peak(&self) -> Option<u64> {
+        (self.peak.seen > 0).then_some(self.peak.seen)
+    }
+
     /// Draws and reads until `step` has reached `steps`, or the run cannot go on, which the record then says.
     pub(crate) fn watch(
         &mut self,
@@ -155,6 +225,8 @@ impl Stage {
             self.screen
                 .show(done.min(steps), live_text(&self.last, &reading), reading.at);
             self.keep_point(&reading);
+            self.curves.note(&reading);
+            self.peak.note(&reading);
             self.note_faults();
             if done >= steps || self.is_halted() {
                 return Ok(reading);
@@ -172,6 +244,9 @@ impl Stage {
     pub(crate) fn close(mut self, failures_max: u64) -> Result<(Record, Screen, Catch), RunError> {
         let total = self.swarm.total();
         let failures = self.swarm.failures();
+        let setbacks = self.swarm.setbacks().into_iter();
+        self.record
+            .add(setbacks.map(|(kind, n)| Figure::new(format!("setbacks.{kind}"), count(n), "")));
         if total.failed + total.lost > failures_max {
             let kinds: Vec<String> = failures
                 .iter()
@@ -194,6 +269,7 @@ impl Stage {
             self.record.add([resumed]);
         }
         let catch = self.swarm.stop(cut)?;
+        self.record.series.extend(self.curves.finish());
         self.node.stop()?;
         Ok((self.record, self.screen, catch))
     }
@@ -223,6 +299,18 @@ impl Stage {
         match self.pulse.poll(&mut Events::with_capacity(1), Some(TICK)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Peak {
+    fn note(&mut self, reading: &Reading) {
+        let Some(server) = reading.server else {
+            return;
+        };
+        self.seen = self.seen.max(server.rss);
+        if server.rss_peak > self.process {
+            self.seen = self.seen.max(server.rss_peak);
         }
     }
 }
@@ -279,23 +367,32 @@ fn swarm_plan(
     lines: &LineArg,
     tls: Option<Arc<TlsPlan>>,
     dialect: Dialect,
+    habit: Habit,
 ) -> io::Result<SwarmPlan> {
-    let thread_lines_max = descriptor::lines_per_thread()?;
-    let sources = if lines.source.is_empty() && node.is_loopback() {
-        loopback_sources(LINE_NET, &dialect.names)
-    } else {
-        lines.source.clone()
-    };
+    // A line that comes back may have a former socket that nobody closes.
+    let sockets = if habit.comeback.is_some() { 2 } else { 1 };
     Ok(SwarmPlan {
         lanes: u32::try_from(machine::cores()).unwrap_or(1),
-        thread_lines_max,
+        thread_lines_max: descriptor::lines_per_thread()? / sockets,
         targets: node.devices.clone(),
-        sources,
+        sources: sources(node, lines, LINE_NET),
         tls,
         dialect,
         pacing: lines.pacing(),
         open_timeout: lines.open_timeout,
+        habit,
     })
+}
+
+/// `net` keeps swarms apart on loopback.
+fn sources(node: &Node, lines: &LineArg, net: u8) -> Sources {
+    if !lines.source.is_empty() {
+        Sources::Given(lines.source.clone())
+    } else if node.is_loopback() {
+        Sources::Loopback(net)
+    } else {
+        Sources::Kernel
+    }
 }
 
 /// The first signal asks for an orderly end; a second one ends the process.

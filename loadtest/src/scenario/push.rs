@@ -9,6 +9,7 @@ use crate::scenario::sending::Sent;
 use crate::scenario::{RunError, Stage};
 use crate::screen::Screen;
 use crate::sender::Medium;
+use crate::swarm::Habit;
 
 /// Push messages over HTTP to random lines; every one is accounted for
 #[derive(Clone, Debug, Args)]
@@ -40,7 +41,8 @@ pub(crate) fn run(arg: &PushArg) -> Result<(Record, Screen), RunError> {
     let names = lines.names();
     let rows = names.rows(arg.senders);
     let dialect = lines.dialect(names, 0, push_path(arg))?;
-    let (mut stage, before) = Stage::open("push", &arg.common, &[], dialect.clone())?;
+    let (mut stage, before) =
+        Stage::open("push", &arg.common, &[], dialect.clone(), Habit::default())?;
     let api = stage.node.api.clone();
     let medium = Medium::Http {
         api: api.ok_or(RunError::Usage("pushing to a --target needs --api"))?,

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::node::Node;
 use crate::report::Figure;
 use crate::sample::{KernelSample, Point, ProcessSample};
-use crate::swarm::Catch;
+use crate::swarm::catch::Catch;
 use crate::swarm::tally::Total;
 
 /// Counts of the lines, and what the kernel says about server, generator and itself.
@@ -26,7 +26,7 @@ impl Reading {
         Ok(Self {
             at: clock.now(),
             total,
-            server: node.pid.and_then(|pid| ProcessSample::read(pid).ok()),
+            server: node.sample(),
             generator: ProcessSample::read_own()?,
             kernel: KernelSample::read()?,
         })

@@ -7,6 +7,7 @@ use crate::arg::SendArg;
 use crate::dialect::Dialect;
 use crate::name::Row;
 use crate::oracle::Verdict;
+use crate::oracle::absence::Absences;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::{LATE_SHARE_MAX, RunError, Stage, ramp_warning};
@@ -57,6 +58,8 @@ impl Sent {
             body_bytes: arg.body_bytes,
             answer_timeout: ANSWER_TIMEOUT,
             seed: arg.seed,
+            shadows: None,
+            mends: false,
         };
         let sender = Sender::open(plan, stage.clock).map_err(RunError::Sender)?;
         let record_from = stage.clock.now() + arg.warmup;
@@ -101,7 +104,7 @@ impl Sent {
             book,
         } = &self;
         let (mut record, screen, catch) = stage.close(failures_max)?;
-        let verdict = Verdict::reach(&book.ledger, &catch.witnesses);
+        let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &Absences::default());
         record.add(ramp_figures(before, ramped, &catch));
         record.add(memory_figures(before, ramped));
         let reach = [
@@ -176,6 +179,9 @@ pub(super) fn verdict_figures(key: &str, verdict: &Verdict) -> Vec<Figure> {
         ("refused", verdict.refused),
         ("unknown", verdict.unknown),
         ("received", verdict.received),
+        ("away", verdict.away),
+        ("doubtful", verdict.doubtful),
+        ("doubtful_received", verdict.doubtful_received),
     ];
     let all = counts.into_iter().chain(verdict.unaccounted());
     all.map(|(name, n)| Figure::new(format!("{key}.{}", name.replace(' ', "_")), count(n), ""))
@@ -214,21 +220,39 @@ pub(super) fn lies(verdict: &Verdict) -> Vec<String> {
         .collect()
 }
 
-/// All lines are open, so a refusal is as much a fault as a lost message unless the run expects some.
+/// What went wrong with messages and the connections they left on.
 pub(super) fn faults(verdict: &Verdict, book: &Book, refusals_max: u64) -> Vec<String> {
+    let mut faults = verdict_faults(verdict, &book.bad_answers(), refusals_max);
+    faults.extend(book_faults(book));
+    faults
+}
+
+/// A refusal to a line that is there is as much a fault as a lost message, unless the run expects some.
+pub(super) fn verdict_faults(
+    verdict: &Verdict,
+    bad_answers: &str,
+    refusals_max: u64,
+) -> Vec<String> {
     let mut faults = lies(verdict);
+    if verdict.refused + verdict.unknown > refusals_max {
+        faults.push(format!(
+            "{} messages refused, {} unknown: {bad_answers}",
+            verdict.refused, verdict.unknown,
+        ));
+    }
+    if verdict.accepted == 0 {
+        faults.push("no message was accepted".to_owned());
+    }
+    faults
+}
+
+/// What went wrong with a sender's connections.
+pub(super) fn book_faults(book: &Book) -> Vec<String> {
+    let mut faults = Vec::new();
     if book.unasked > 0 {
         faults.push(format!(
             "{} answers or messages that no sender waits for",
             book.unasked
-        ));
-    }
-    if verdict.refused + verdict.unknown > refusals_max {
-        faults.push(format!(
-            "{} messages refused, {} unknown: {}",
-            verdict.refused,
-            verdict.unknown,
-            book.bad_answers()
         ));
     }
     if let Some(first) = book.broken.first() {
@@ -236,9 +260,6 @@ pub(super) fn faults(verdict: &Verdict, book: &Book, refusals_max: u64) -> Vec<S
             "{} sending connections broke: {first}",
             book.broken.len()
         ));
-    }
-    if verdict.accepted == 0 {
-        faults.push("no message was accepted".to_owned());
     }
     faults
 }

@@ -16,6 +16,7 @@ use crate::scenario::{RunError, Stage};
 use crate::screen::Screen;
 use crate::sender::Medium;
 use crate::sender::record::{Form, RecordPlan};
+use crate::swarm::Habit;
 
 /// Send messages over pipelined streams to random lines; every one is accounted for
 #[derive(Clone, Debug, Args)]
@@ -55,7 +56,13 @@ pub(crate) fn run(arg: &StreamArg) -> Result<(Record, Screen), RunError> {
     let rows = names.rows(arg.streams);
     let dialect = lines.dialect(names, 0, Template::root())?;
     let settings = [SETTING.to_owned()];
-    let (mut stage, before) = Stage::open("stream", &arg.common, &settings, dialect.clone())?;
+    let (mut stage, before) = Stage::open(
+        "stream",
+        &arg.common,
+        &settings,
+        dialect.clone(),
+        Habit::default(),
+    )?;
     let medium = Medium::Record(Arc::new(record_plan(arg, &stage.node, &dialect)?));
     let ramped = stage.ramp()?;
     let sent = Sent::send(&mut stage, &arg.send, dialect, medium, rows)?;

@@ -1,12 +1,16 @@
 //! What a sending thread brings home.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::latency::Latency;
-use crate::name::Names;
+use crate::name::LineId;
 use crate::oracle::Answer;
 use crate::oracle::ledger::Ledger;
+use crate::oracle::shadow::Shadows;
 use crate::sender::connection::{Pending, Reply};
+use crate::swarm::strike::SHADOW_LEAD;
 
 /// What was sent and answered, and how long it took.
 #[derive(Debug)]
@@ -23,28 +27,40 @@ pub(crate) struct Book {
     pub(crate) unasked: u64,
     /// Arrivals that never left, because the window stayed full.
     pub(crate) unsent: u64,
-    /// Connections that broke, and why.
+    /// Connections that broke for good, and why.
     pub(crate) broken: Vec<String>,
+    /// Connections that broke and were opened again.
+    pub(crate) mended: u64,
+    /// From the moment a line was cut until the first message for it was refused: when the server knew.
+    pub(crate) noticed: Latency,
+    /// Of these lines, the latest shadow that was told of.
+    noticed_at: BTreeMap<LineId, Duration>,
+    shadows: Option<Arc<Shadows>>,
     /// The share of one core this thread used while sending.
     pub(crate) busy: f64,
 }
 
 impl Book {
-    pub(super) fn new(names: &Names) -> Self {
+    /// An empty one that goes on in this ledger. `shadows` lie on lines that are about to be cut.
+    pub(super) fn new(ledger: Ledger, shadows: Option<Arc<Shadows>>) -> Self {
         Self {
-            ledger: Ledger::new(names.first(), names.lines()),
+            ledger,
             round_trip: Latency::new(),
             lateness: Latency::new(),
             words: BTreeMap::new(),
             unasked: 0,
             unsent: 0,
             broken: Vec::new(),
+            mended: 0,
+            noticed: Latency::new(),
+            noticed_at: BTreeMap::new(),
+            shadows,
             busy: 0.0,
         }
     }
 
     /// Notes an answer; what it answers, if anything.
-    pub(super) fn settle(&mut self, reply: Reply<'_>) -> Option<Pending> {
+    pub(super) fn settle(&mut self, reply: Reply<'_>, now: Duration) -> Option<Pending> {
         let Some(pending) = reply.pending else {
             self.unasked += 1;
             return None;
@@ -53,15 +69,64 @@ impl Book {
             Some((_, count)) => *count += 1,
             None => drop(self.words.insert(reply.word.into(), (reply.answer, 1))),
         }
-        self.ledger
-            .settle(pending.line, pending.sequence, reply.answer);
+        let is_dark = self.is_dark(&pending, now);
+        if is_dark && reply.answer == Answer::Refused {
+            self.notice(pending.line, now);
+        }
+        let answer = if is_dark && reply.answer == Answer::Accepted {
+            Answer::Doubtful
+        } else {
+            reply.answer
+        };
+        self.close(&pending, answer, now);
         Some(pending)
     }
 
-    /// Gives up on messages without an answer.
-    pub(super) fn give_up(&mut self, pending: Vec<Pending>) {
-        for Pending { line, sequence, .. } in pending {
-            self.ledger.settle(line, sequence, Answer::None);
+    /// Gives up on messages that were not answered in time. One that was under way to a line that is being cut, as all are
+    /// when their node dies, can have no answer.
+    pub(super) fn give_up(&mut self, pending: Vec<Pending>, now: Duration) {
+        for pending in pending {
+            let is_dark = self.is_dark(&pending, now);
+            let answer = if is_dark {
+                Answer::Unknown
+            } else {
+                Answer::None
+            };
+            self.close(&pending, answer, now);
+        }
+    }
+
+    /// Gives up on messages whose connection broke under a back end that opens another: they may have been taken or not.
+    pub(super) fn lose(&mut self, pending: Vec<Pending>, now: Duration) {
+        for pending in pending {
+            self.close(&pending, Answer::Unknown, now);
+        }
+    }
+
+    fn close(&mut self, pending: &Pending, answer: Answer, now: Duration) {
+        let Pending {
+            line,
+            sequence,
+            intended,
+        } = *pending;
+        self.ledger
+            .settle((line, sequence), answer, (intended, now));
+    }
+
+    fn is_dark(&self, pending: &Pending, now: Duration) -> bool {
+        let shadows = self.shadows.as_ref();
+        shadows.is_some_and(|shadows| shadows.cover(pending.line, pending.intended, now))
+    }
+
+    /// The server knows of a line that it is gone.
+    fn notice(&mut self, line: LineId, now: Duration) {
+        if let Some(shadows) = &self.shadows
+            && let Some(since) = shadows.since(line)
+            && self.noticed_at.insert(line, since) != Some(since)
+        {
+            shadows.count_noticed();
+            let cut = since + SHADOW_LEAD;
+            self.noticed.record(now.saturating_sub(cut));
         }
     }
 

@@ -23,6 +23,8 @@ use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::name::Row;
 use crate::node::target::Target;
+use crate::oracle::ledger::Ledger;
+use crate::oracle::shadow::Shadows;
 use crate::schedule::Spread;
 use crate::sender::book::Book;
 use crate::sender::record::RecordPlan;
@@ -47,6 +49,10 @@ pub(crate) struct SenderPlan {
     pub(crate) answer_timeout: Duration,
     /// Fixes targets and arrivals.
     pub(crate) seed: u64,
+    /// Which lines are about to be cut.
+    pub(crate) shadows: Option<Arc<Shadows>>,
+    /// Whether connections that break are opened again, as a back end would.
+    pub(crate) mends: bool,
 }
 
 /// What messages are sent over.
@@ -83,6 +89,12 @@ pub(crate) struct Sender {
 impl Sender {
     /// Opens the connections.
     pub(crate) fn open(plan: SenderPlan, clock: Clock) -> io::Result<Self> {
+        let ledger = Ledger::of(&plan.dialect.names);
+        Self::resume(plan, ledger, clock)
+    }
+
+    /// The same, going on in the ledger of an earlier sender.
+    pub(crate) fn resume(plan: SenderPlan, ledger: Ledger, clock: Clock) -> io::Result<Self> {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stop = is_stopped.clone();
         let (opened, is_open) = channel::<()>();
@@ -90,7 +102,7 @@ impl Sender {
         let thread = std::thread::Builder::new()
             .name("sender".to_owned())
             .spawn(move || {
-                let thread = SenderThread::open(plan, clock, stop)?;
+                let thread = SenderThread::open(plan, ledger, clock, stop)?;
                 // Both ends live as long as the sender does, so neither is gone.
                 opened.send(()).map_err(io::Error::other)?;
                 thread.run(span.recv().map_err(io::Error::other)?)
@@ -116,9 +128,14 @@ impl Sender {
         self.thread.is_finished()
     }
 
+    /// Stops sending, and lets the answers under way come in.
+    pub(crate) fn finish(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
     /// Stops sending, waits for the answers under way, and hands over the book.
     pub(crate) fn stop(self) -> io::Result<Book> {
-        self.is_stopped.store(true, Ordering::Relaxed);
+        self.finish();
         outcome(self.thread)
     }
 }

@@ -17,6 +17,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::clock::{Clock, nanoseconds};
 use crate::descriptor;
 use crate::name::Row;
+use crate::oracle::ledger::Ledger;
 use crate::oracle::mark::Mark;
 use crate::sample;
 use crate::schedule::Schedule;
@@ -51,6 +52,8 @@ struct Lane {
     row: Row,
     /// Intended times of messages that wait for room in the window.
     backlog: VecDeque<Duration>,
+    /// When to open a broken connection again.
+    mend_at: Option<Duration>,
 }
 
 const TIMER: Token = Token(usize::MAX);
@@ -58,11 +61,14 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A sleeping thread wakes about this late, so it wakes this early and looks at its sockets until it is time.
 const WAKE_EARLY: Duration = Duration::from_micros(60);
 const EVENTS_PER_ITERATION_MAX: usize = 256;
+/// How long a broken connection rests before it is opened again.
+const MEND_AFTER: Duration = Duration::from_millis(100);
 
 impl SenderThread {
     /// Takes its own descriptor table and connects.
     pub(super) fn open(
         plan: SenderPlan,
+        ledger: Ledger,
         clock: Clock,
         is_stopped: Arc<AtomicBool>,
     ) -> io::Result<Self> {
@@ -80,7 +86,7 @@ impl SenderThread {
                 .rate
                 .map(|rate| Schedule::new(plan.spread, rate, plan.seed)),
             random: SmallRng::seed_from_u64(plan.seed),
-            book: Book::new(&plan.dialect.names),
+            book: Book::new(ledger, plan.shadows.clone()),
             turn: 0,
             body: Vec::new(),
             lanes: open_lanes(&plan, &poll)?,
@@ -99,6 +105,7 @@ impl SenderThread {
         (self.record_from, self.until) = (span.record_from, span.until);
         let mut events = Events::with_capacity(EVENTS_PER_ITERATION_MAX);
         while self.is_sending() {
+            self.mend_due();
             self.take_arrivals();
             (0..self.lanes.len()).for_each(|index| self.send_on(index));
             self.poll_once(&mut events, true)?;
@@ -112,7 +119,28 @@ impl SenderThread {
     fn is_sending(&self) -> bool {
         self.clock.now() < self.until
             && !self.is_stopped.load(Ordering::Relaxed)
-            && !self.lanes.iter().all(|lane| lane.connection.is_ended())
+            && !self
+                .lanes
+                .iter()
+                .all(|lane| lane.connection.is_ended() && lane.mend_at.is_none())
+    }
+
+    /// Opens connections again that broke a while ago.
+    fn mend_due(&mut self) {
+        let now = self.clock.now();
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].mend_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            match open_connection(&self.plan, &self.poll, index) {
+                Ok(connection) => {
+                    self.lanes[index].connection = connection;
+                    self.lanes[index].mend_at = None;
+                    self.book.mended += 1;
+                }
+                Err(_) => self.lanes[index].mend_at = Some(now + MEND_AFTER),
+            }
+        }
     }
 
     /// Gives each due arrival to the next connection.
@@ -133,6 +161,9 @@ impl SenderThread {
 
     /// Fills the window of a connection and sends it all at once.
     fn send_on(&mut self, index: usize) {
+        if self.lanes[index].connection.is_ended() {
+            return;
+        }
         let mut outcome = Ok(());
         while outcome.is_ok()
             && self.lanes[index].connection.has_room()
@@ -214,7 +245,7 @@ impl SenderThread {
             return;
         }
         let filled = connection.fill(is_ending, &mut |reply| {
-            let settled = book.settle(reply);
+            let settled = book.settle(reply, clock.now());
             if let Some(pending) = settled.filter(|pending| pending.intended >= record_from) {
                 book.round_trip.record(clock.now() - pending.intended);
             }
@@ -234,33 +265,53 @@ impl SenderThread {
         }
         for lane in &mut self.lanes {
             self.book.unsent += lane.backlog.len() as u64;
-            self.book.give_up(lane.connection.abandon());
+            let pending = lane.connection.abandon();
+            self.book.give_up(pending, self.clock.now());
         }
         Ok(())
     }
 
     fn bury(&mut self, index: usize, error: &io::Error) {
-        self.book.broken.push(error.to_string());
-        self.book.give_up(self.lanes[index].connection.abandon());
+        let now = self.clock.now();
+        let lane = &mut self.lanes[index];
+        let pending = lane.connection.abandon();
+        if self.plan.mends {
+            lane.mend_at = Some(now + MEND_AFTER);
+            self.book.lose(pending, now);
+        } else {
+            self.book.broken.push(error.to_string());
+            self.book.give_up(pending, now);
+        }
     }
 }
 
 fn open_lanes(plan: &SenderPlan, poll: &Poll) -> io::Result<Vec<Lane>> {
-    let open = |(index, row): (u32, &Row)| {
-        let mut connection: Box<dyn Connection> = match &plan.medium {
-            Medium::Http { api, pipeline } => Box::new(HttpConnection::open(
-                api,
-                plan.dialect.clone(),
-                *pipeline as usize,
-            )?),
-            Medium::Record(records) => Box::new(RecordConnection::open(records.clone(), index)?),
-        };
-        connection.register(poll.registry(), Token(index as usize))?;
+    let open = |(index, row): (usize, &Row)| {
         Ok(Lane {
-            connection,
+            connection: open_connection(plan, poll, index)?,
             row: *row,
             backlog: VecDeque::new(),
+            mend_at: None,
         })
     };
-    (0..).zip(&plan.rows).map(open).collect()
+    plan.rows.iter().enumerate().map(open).collect()
+}
+
+fn open_connection(
+    plan: &SenderPlan,
+    poll: &Poll,
+    index: usize,
+) -> io::Result<Box<dyn Connection>> {
+    let mut connection: Box<dyn Connection> = match &plan.medium {
+        Medium::Http { api, pipeline } => {
+            let (dialect, pipeline) = (plan.dialect.clone(), *pipeline as usize);
+            Box::new(HttpConnection::open(api, dialect, pipeline)?)
+        }
+        Medium::Record(records) => {
+            let index = u32::try_from(index).map_err(io::Error::other)?;
+            Box::new(RecordConnection::open(records.clone(), index)?)
+        }
+    };
+    connection.register(poll.registry(), Token(index))?;
+    Ok(connection)
 }

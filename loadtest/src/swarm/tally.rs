@@ -21,7 +21,18 @@ pub(super) struct Tally {
     pings: AtomicU64,
     messages: AtomicU64,
     message_bytes: AtomicU64,
+    returned: AtomicU64,
+    ended: AtomicU64,
+    cut: AtomicU64,
+    left: AtomicU64,
+    unanswered: AtomicU64,
+    goaways: AtomicU64,
+    attempts: AtomicU64,
+    refused_told: AtomicU64,
+    refused_untold: AtomicU64,
+    unreached: AtomicU64,
     failures: Mutex<BTreeMap<Failure, u64>>,
+    setbacks: Mutex<BTreeMap<Failure, u64>>,
 }
 
 /// The counts of all threads at one moment.
@@ -29,13 +40,13 @@ pub(super) struct Tally {
 pub(crate) struct Total {
     /// Lines started.
     pub(crate) started: u64,
-    /// Lines that reached 101.
+    /// Lines that reached 101 for the first time.
     pub(crate) opened: u64,
-    /// Of these, lines that resumed a TLS session.
+    /// Openings of all kinds that resumed a TLS session.
     pub(crate) resumed: u64,
     /// Lines that did not.
     pub(crate) failed: u64,
-    /// Lines that had been open and ended.
+    /// Lines that had been open and ended for good.
     pub(crate) lost: u64,
     /// Lines that started later than intended because this generator was late.
     pub(crate) late: u64,
@@ -45,6 +56,26 @@ pub(crate) struct Total {
     pub(crate) messages: u64,
     /// Their bytes, with what the server wrapped around them and without frame headers.
     pub(crate) message_bytes: u64,
+    /// Lines that came back, each time.
+    pub(crate) returned: u64,
+    /// Open lines that ended and are to come back, each time.
+    pub(crate) ended: u64,
+    /// Of these, lines that were cut on purpose.
+    pub(crate) cut: u64,
+    /// Lines that said goodbye.
+    pub(crate) left: u64,
+    /// Of these, lines whose goodbye the server did not answer.
+    pub(crate) unanswered: u64,
+    /// Requests of the server to leave.
+    pub(crate) goaways: u64,
+    /// Attempts to come back.
+    pub(crate) attempts: u64,
+    /// Of these, attempts refused with a status and a `Retry-After`.
+    pub(crate) refused_told: u64,
+    /// Attempts refused with a status alone.
+    pub(crate) refused_untold: u64,
+    /// Attempts that got no answer at all: refused connections, resets, hang-ups, time that ran out.
+    pub(crate) unreached: u64,
 }
 
 impl Tally {
@@ -79,18 +110,71 @@ impl Tally {
         *self.failures.lock().entry(failure).or_default() += 1;
     }
 
+    pub(super) fn count_return(&self, is_resumed: bool) {
+        add(&self.returned, 1);
+        add(&self.resumed, u64::from(is_resumed));
+    }
+
+    pub(super) fn count_end(&self) {
+        add(&self.ended, 1);
+    }
+
+    pub(super) fn count_cut(&self) {
+        add(&self.cut, 1);
+    }
+
+    pub(super) fn count_leave(&self) {
+        add(&self.left, 1);
+    }
+
+    pub(super) fn count_silence(&self) {
+        add(&self.unanswered, 1);
+    }
+
+    pub(super) fn count_goaway(&self) {
+        add(&self.goaways, 1);
+    }
+
+    pub(super) fn count_attempt(&self) {
+        add(&self.attempts, 1);
+    }
+
+    /// Counts an attempt to come back that failed; `is_told` if the server said when to try again.
+    pub(super) fn count_setback(&self, failure: Failure, is_told: bool) {
+        let counter = match (&failure, is_told) {
+            (Failure::Status(_), true) => &self.refused_told,
+            (Failure::Status(_), false) => &self.refused_untold,
+            _ => &self.unreached,
+        };
+        add(counter, 1);
+        *self.setbacks.lock().entry(failure).or_default() += 1;
+    }
+
+    /// Counts what ended a line that is to come back.
+    pub(super) fn count_setback_of_open(&self, failure: Failure) {
+        *self.setbacks.lock().entry(failure).or_default() += 1;
+    }
+
     /// Adds the failures by kind to `all`.
     pub(super) fn collect_failures(&self, all: &mut BTreeMap<Failure, u64>) {
-        for (failure, count) in &*self.failures.lock() {
-            *all.entry(failure.clone()).or_default() += count;
-        }
+        collect(&self.failures, all);
+    }
+
+    /// Adds what ended lines that were to come back, or kept them from it, by kind to `all`.
+    pub(super) fn collect_setbacks(&self, all: &mut BTreeMap<Failure, u64>) {
+        collect(&self.setbacks, all);
     }
 }
 
 impl Total {
     /// Lines that are open now.
     pub(crate) fn open(&self) -> u64 {
-        self.opened.saturating_sub(self.lost)
+        (self.opened + self.returned).saturating_sub(self.lost + self.ended)
+    }
+
+    /// Attempts to come back that were refused with a status.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused_told + self.refused_untold
     }
 
     /// Lines whose start has ended, one way or the other.
@@ -111,6 +195,22 @@ impl AddAssign<&Tally> for Total {
         self.pings += read(&tally.pings);
         self.messages += read(&tally.messages);
         self.message_bytes += read(&tally.message_bytes);
+        self.returned += read(&tally.returned);
+        self.ended += read(&tally.ended);
+        self.cut += read(&tally.cut);
+        self.left += read(&tally.left);
+        self.unanswered += read(&tally.unanswered);
+        self.goaways += read(&tally.goaways);
+        self.attempts += read(&tally.attempts);
+        self.refused_told += read(&tally.refused_told);
+        self.refused_untold += read(&tally.refused_untold);
+        self.unreached += read(&tally.unreached);
+    }
+}
+
+fn collect(from: &Mutex<BTreeMap<Failure, u64>>, all: &mut BTreeMap<Failure, u64>) {
+    for (failure, count) in &*from.lock() {
+        *all.entry(failure.clone()).or_default() += count;
     }
 }
 

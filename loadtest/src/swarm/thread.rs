@@ -3,58 +3,95 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
-use socket2::{Domain, SockRef, Socket, Type};
+use mio::{Events, Poll, Token};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 
-use crate::clock::{Clock, nanoseconds};
+use crate::clock::Clock;
 use crate::descriptor;
-use crate::line::{Failure, Found, OpenLine, Upgrade};
+use crate::line::{Failure, OpenLine, Upgrade};
 use crate::name::LineId;
-use crate::oracle::mark::Mark;
 use crate::oracle::witness::Witness;
+use crate::swarm::agenda::{Agenda, Entry, Task};
+use crate::swarm::catch::Catch;
+use crate::swarm::order::Order;
 use crate::swarm::ramp::{Ramp, Share, Step};
+use crate::swarm::strike::{Blow, SHADOW_LEAD, Strike};
 use crate::swarm::tally::Tally;
-use crate::swarm::{Catch, Cut, Order, SwarmPlan, source, sum};
-use crate::transport::Transport;
+use crate::swarm::{SwarmPlan, sum};
 
 /// The state of a thread; made on it and never moved off it.
 pub(super) struct SwarmThread {
     index: usize,
     share: Share,
-    plan: Arc<SwarmPlan>,
-    order: Arc<Order>,
+    pub(super) plan: Arc<SwarmPlan>,
+    pub(super) order: Arc<Order>,
     tallies: Arc<[Tally]>,
     clock: Clock,
     ramp_start: Duration,
-    poll: Poll,
+    pub(super) poll: Poll,
     ramp: Ramp,
     lines: Vec<Line>,
-    /// Lines under way with the time each must be open by: in order, since all have the same patience.
-    deadlines: VecDeque<(Duration, LineId)>,
+    pasts: Vec<Past>,
+    /// Lines under way with the time each must be open by, and which start of the line it is about: in order, since all
+    /// have the same patience.
+    deadlines: VecDeque<(Duration, LineId, u16)>,
+    agenda: Agenda,
+    /// Strikes to come, and whether their shadows have fallen.
+    strikes: Vec<(Strike, bool)>,
+    strikes_seen: usize,
+    /// Sockets that nothing passes through any more. They stay until the end, since closing one would tell.
+    pub(super) ghosts: Vec<TcpStream>,
     in_flight: u32,
     scratch: Box<[u8]>,
-    catch: Catch,
-    witness: Witness,
+    pub(super) random: SmallRng,
+    pub(super) catch: Catch,
+    pub(super) witness: Witness,
 }
 
 /// Where a line is in its life.
 #[derive(Debug)]
-enum Line {
+pub(super) enum Line {
     /// Not started.
     Unborn,
     /// Under way to 101.
     Upgrading(Box<Upgrade>),
     /// On the line.
     Open(Box<OpenLine>),
-    /// Failed or lost.
+    /// It has said goodbye, and reads on until the server has answered.
+    Leaving(Box<Farewell>),
+    /// On the line, and does not read.
+    Deaf(Box<OpenLine>),
+    /// It is going to come back.
+    Away,
+    /// Failed or lost, for good.
     Down,
+}
+
+/// A line that has said goodbye.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    pub(super) line: OpenLine,
+    /// When it is to come back.
+    pub(super) back_at: Duration,
+}
+
+/// What there is to know of a line's earlier times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    /// When its absence began, on the clock of the run.
+    pub(super) away_since: Duration,
+    /// Its starts so far; they turn over, and only serve to tell neighbours apart.
+    pub(super) starts: u16,
+    /// Attempts to come back that have failed.
+    pub(super) failures: u16,
+    /// Whether it has been open, so that its next start is a comeback.
+    pub(super) has_been_open: bool,
 }
 
 /// How long a thread with nothing to do waits before it looks at its order again.
@@ -83,10 +120,16 @@ impl SwarmThread {
             poll: Poll::new()?,
             ramp: Ramp::new(share, plan.pacing),
             lines: (0..share.count).map(|_| Line::Unborn).collect(),
+            pasts: vec![Past::default(); share.count as usize],
             deadlines: VecDeque::new(),
+            agenda: Agenda::default(),
+            strikes: Vec::new(),
+            strikes_seen: 0,
+            ghosts: Vec::new(),
             in_flight: 0,
             scratch: vec![0; SCRATCH_BYTES].into(),
-            catch: Catch::new(Vec::new()),
+            random: SmallRng::seed_from_u64(share.first.0.into()),
+            catch: Catch::new(plan.habit.window),
             witness: Witness::new(share.first, share.count),
             plan,
             order,
@@ -103,7 +146,8 @@ impl SwarmThread {
             if let Some(cut) = self.order.cut() {
                 break cut;
             }
-            let patience = self.open_due();
+            self.strike_due();
+            let patience = self.open_due().min(self.return_due());
             match self.poll.poll(&mut events, Some(patience)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -116,23 +160,24 @@ impl SwarmThread {
         Ok(self.catch)
     }
 
-    fn tally(&self) -> &Tally {
+    pub(super) fn tally(&self) -> &Tally {
         &self.tallies[self.index]
     }
 
-    fn now(&self) -> Duration {
-        self.clock.now().saturating_sub(self.ramp_start)
+    /// The time of the run.
+    pub(super) fn clock_now(&self) -> Duration {
+        self.clock.now()
     }
 
-    /// Opens the lines that are due and tells how long to wait for the next.
+    /// Opens the lines that are due for the first time and tells how long to wait for the next.
     fn open_due(&mut self) -> Duration {
         let settled = u32::try_from(sum(&self.tallies).settled()).unwrap_or(u32::MAX);
         for _ in 0..OPENS_PER_ITERATION_MAX {
-            let now = self.now();
+            let now = self.clock.now().saturating_sub(self.ramp_start);
             match self.ramp.step(self.in_flight, settled, now) {
                 Step::Open(line, intended) => {
                     self.tally().count_start(now - intended > LATE);
-                    self.open_line(line, intended);
+                    self.open_line(line, self.ramp_start + intended);
                 }
                 Step::Wait(wait) => return wait.min(PATIENCE),
                 Step::Done => return PATIENCE,
@@ -141,77 +186,60 @@ impl SwarmThread {
         Duration::ZERO
     }
 
+    /// Does what has fallen due for lines, comebacks first of all, and tells how long to wait for the next.
+    fn return_due(&mut self) -> Duration {
+        for _ in 0..OPENS_PER_ITERATION_MAX {
+            let now = self.clock.now();
+            let Some(entry) = self.agenda.take_due(now) else {
+                let strikes = self.strikes.iter().map(|(strike, _)| strike.at);
+                let next = strikes.chain(self.agenda.next_at()).min();
+                return next.map_or(PATIENCE, |at| at.saturating_sub(now).min(PATIENCE));
+            };
+            if self.past(entry.line).starts == entry.start {
+                match entry.task {
+                    Task::Return => self.come_back(entry, now),
+                    Task::Leave => self.leave(entry.line),
+                    Task::GiveUp => self.give_up(entry.line),
+                }
+            }
+        }
+        Duration::ZERO
+    }
+
+    fn come_back(&mut self, Entry { at, line, .. }: Entry, now: Duration) {
+        if matches!(self.line(line), Line::Away) {
+            self.tally().count_attempt();
+            self.catch.lateness.record(now - at);
+            self.open_line(line, at);
+        }
+    }
+
     fn open_line(&mut self, id: LineId, intended: Duration) {
-        match self.connect(id, intended) {
+        let past = self.past(id);
+        past.starts = past.starts.wrapping_add(1);
+        let start = past.starts;
+        match self.connect(id, start, intended) {
             Ok(upgrade) => {
                 self.in_flight += 1;
-                self.deadlines
-                    .push_back((self.now() + self.plan.open_timeout, id));
+                let deadline = self.clock.now() + self.plan.open_timeout;
+                self.deadlines.push_back((deadline, id, start));
                 *self.line(id) = Line::Upgrading(Box::new(upgrade));
             }
-            Err(failure) => {
-                *self.line(id) = Line::Down;
-                self.tally().count_failed(failure);
-            }
-        }
-    }
-
-    /// Connects and sends the request at once where the connection stands at once, as it does on loopback.
-    fn connect(&self, id: LineId, intended: Duration) -> Result<Upgrade, Failure> {
-        let target = id.0 as usize % self.plan.targets.len();
-        let stream = self
-            .socket(id, self.plan.targets[target].address)
-            .map_err(|e| Failure::socket(&e))?;
-        let request = |out: &mut Vec<u8>, key: &str| {
-            self.plan
-                .dialect
-                .write_upgrade(out, &self.plan.targets[target].authority, id, key);
-        };
-        let tls = self.plan.tls.as_ref().map(|tls| tls.open(id, target));
-        let tls = tls
-            .transpose()
-            .map_err(|e| Failure::Protocol(e.to_string()))?;
-        let mut upgrade = Upgrade::new(Transport::new(stream, tls), request, intended);
-        let is_sent = upgrade.flush()?;
-        let interest = if is_sent {
-            Interest::READABLE
-        } else {
-            Interest::READABLE | Interest::WRITABLE
-        };
-        let registered = self
-            .poll
-            .registry()
-            .register(upgrade.source(), self.token(id), interest);
-        registered.map_err(|e| Failure::socket(&e))?;
-        Ok(upgrade)
-    }
-
-    fn socket(&self, id: LineId, target: SocketAddr) -> io::Result<TcpStream> {
-        let socket = Socket::new(
-            Domain::for_address(target),
-            Type::STREAM.nonblocking(),
-            None,
-        )?;
-        if let Some(source) = source(&self.plan.sources, &self.plan.dialect.names, id) {
-            // The port is chosen at connect, so that it is only taken for this pair of addresses.
-            setsockopt(&socket, IpBindAddressNoPort, &true)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-        match socket.connect(&target.into()) {
-            Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => {
-                Err(error)
-            }
-            Ok(()) | Err(_) => Ok(TcpStream::from_std(socket.into())),
+            Err(failure) => self.fail(id, failure, None),
         }
     }
 
     fn handle_event(&mut self, event: &Event) {
         let index = event.token().0;
-        let id = LineId(self.share.first.0 + u32::try_from(index).unwrap_or(u32::MAX));
-        match mem::replace(&mut self.lines[index], Line::Down) {
+        let id = self.line_at(index);
+        let is_ending = event.is_read_closed() || event.is_error();
+        match mem::replace(&mut self.lines[index], Line::Away) {
             Line::Upgrading(upgrade) => self.advance_upgrade(id, upgrade),
-            Line::Open(open) => self.visit(id, open, event.is_read_closed() || event.is_error()),
-            line @ (Line::Unborn | Line::Down) => self.lines[index] = line,
+            Line::Open(open) => self.visit(id, open, is_ending),
+            Line::Leaving(open) => self.visit_leaving(id, open, is_ending),
+            line @ (Line::Unborn | Line::Deaf(_) | Line::Away | Line::Down) => {
+                self.lines[index] = line;
+            }
         }
     }
 
@@ -224,81 +252,92 @@ impl SwarmThread {
             Ok(None) => *self.line(id) = Line::Upgrading(upgrade),
             Ok(Some(tail)) => {
                 self.in_flight -= 1;
-                self.tally().count_open(upgrade.is_resumed());
-                let waited = self.now().saturating_sub(upgrade.intended());
-                self.catch.opening.record(waited);
+                self.arrive(id, upgrade.intended(), upgrade.is_resumed());
                 self.visit(id, Box::new(upgrade.into_open(tail)), false);
             }
             Err(failure) => {
                 self.in_flight -= 1;
-                self.tally().count_failed(failure);
+                self.fail(id, failure, upgrade.retry_after());
             }
-        }
-    }
-
-    /// Reads an open line until nothing is left, and puts it back unless it ended.
-    fn visit(&mut self, id: LineId, mut open: Box<OpenLine>, is_ending: bool) {
-        open.wake(is_ending);
-        loop {
-            match open.read() {
-                Ok(Found::Ping) => self.tally().count_ping(),
-                Ok(Found::Message(message)) => self.receive(id, &message),
-                Ok(Found::Other) => {}
-                Ok(Found::Nothing) => break *self.line(id) = Line::Open(open),
-                Err(failure) => break self.tally().count_lost(failure),
-            }
-        }
-    }
-
-    /// What bears no mark is the server's own talk: a welcome, a go-away.
-    fn receive(&mut self, id: LineId, message: &[u8]) {
-        let Some(mark) = Mark::find(message) else {
-            if memchr::memchr(crate::oracle::mark::FENCE, message).is_some() {
-                self.witness.see_foreign();
-            }
-            return;
-        };
-        self.witness.see(id, mark);
-        self.tally().count_message(message.len());
-        if let Some(lap) = self.order.lap(mark.intended_ns) {
-            let late_ns = nanoseconds(self.clock.now()).saturating_sub(mark.intended_ns);
-            self.catch.record(lap, Duration::from_nanos(late_ns));
         }
     }
 
     fn expire(&mut self) {
-        while let Some((_, id)) = self
+        let now = self.clock.now();
+        while let Some((_, id, start)) = self
             .deadlines
-            .pop_front_if(|(deadline, _)| *deadline <= self.clock.now() - self.ramp_start)
+            .pop_front_if(|(deadline, ..)| *deadline <= now)
         {
-            if matches!(self.line(id), Line::Upgrading(_)) {
-                *self.line(id) = Line::Down;
+            if self.past(id).starts == start && matches!(self.line(id), Line::Upgrading(_)) {
                 self.in_flight -= 1;
-                self.tally().count_failed(Failure::Timeout);
+                self.fail(id, Failure::Timeout, None);
             }
         }
     }
 
-    fn cut_all(&mut self, cut: Cut) {
-        for line in mem::take(&mut self.lines) {
-            if let Line::Open(mut open) = line {
-                match cut {
-                    Cut::Close => open.close(),
-                    // Without it the port stays taken for a minute; that the socket may be gone already is fine.
-                    Cut::Reset => {
-                        drop(SockRef::from(open.stream()).set_linger(Some(Duration::ZERO)))
-                    }
+    /// Takes up new strikes and does those that are due. Shadows have half of their lead at least, even if this thread is
+    /// late.
+    fn strike_due(&mut self) {
+        let new = self.order.strikes_since(self.strikes_seen);
+        self.strikes_seen += new.len();
+        self.strikes
+            .extend(new.into_iter().map(|strike| (strike, false)));
+        let now = self.clock.now();
+        for (mut strike, mut is_dark) in mem::take(&mut self.strikes) {
+            let Strike { at, lines, blow } = strike;
+            let first = self.share.first.0;
+            let all = (0..self.share.count).map(|n| LineId(first + n));
+            let struck = all.filter(|line| lines.has(*line));
+            if blow.casts_shadow() && !is_dark {
+                if at <= now + SHADOW_LEAD {
+                    struck.for_each(|line| self.darken(line, blow, now));
+                    is_dark = true;
+                    strike.at = at.max(now + SHADOW_LEAD / 2);
                 }
+                self.strikes.push((strike, is_dark));
+            } else if at <= now {
+                struck.for_each(|line| self.suffer(line, blow, now));
+            } else {
+                self.strikes.push((strike, is_dark));
             }
         }
     }
 
-    fn token(&self, id: LineId) -> Token {
+    /// Whether the node is about to die: then a line that opens now is no safer than the others.
+    pub(super) fn is_doomed(&self) -> bool {
+        let mut strikes = self.strikes.iter();
+        strikes.any(|(strike, is_dark)| strike.blow == Blow::Doom && *is_dark)
+    }
+
+    pub(super) fn schedule(&mut self, at: Duration, line: LineId, task: Task) {
+        let start = self.past(line).starts;
+        self.agenda.schedule(Entry {
+            at,
+            line,
+            start,
+            task,
+        });
+    }
+
+    pub(super) fn line_at(&self, index: usize) -> LineId {
+        LineId(self.share.first.0 + u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn token(&self, id: LineId) -> Token {
         Token((id.0 - self.share.first.0) as usize)
     }
 
-    fn line(&mut self, id: LineId) -> &mut Line {
+    pub(super) fn line(&mut self, id: LineId) -> &mut Line {
         let Token(index) = self.token(id);
         &mut self.lines[index]
+    }
+
+    pub(super) fn past(&mut self, id: LineId) -> &mut Past {
+        let Token(index) = self.token(id);
+        &mut self.pasts[index]
+    }
+
+    pub(super) fn take_lines(&mut self) -> Vec<Line> {
+        mem::take(&mut self.lines)
     }
 }

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
-use crate::name::LineId;
+use crate::name::{LineId, is_chosen};
 use crate::tls::stream::TlsStream;
 use crate::tls::ticket::Tickets;
 use crate::tls::trust::TrustAll;
@@ -92,11 +92,6 @@ impl TlsPlan {
     }
 }
 
-/// Spreads a share over the numbers: every third for a third.
-fn is_chosen(n: u32, share: f64) -> bool {
-    (f64::from(n) * share).floor() < ((f64::from(n) + 1.0) * share).floor()
-}
-
 /// What devices bring: AES-128 first, as browsers do; X25519 without a post-quantum half, so that figures of servers
 /// with and without it compare.
 fn cryptography() -> CryptoProvider {
@@ -129,13 +124,6 @@ fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_of_the_lines_is_chosen_evenly() {
-        let chosen = |share| (0..1_000).filter(|n| is_chosen(*n, share)).count();
-        assert_eq!([0.0, 0.25, 0.5, 1.0].map(chosen), [0, 250, 500, 1_000]);
-        assert!((0..100).all(|n| (n..n + 4).filter(|n| is_chosen(*n, 0.25)).count() == 1));
-    }
 
     #[test]
     fn names_are_hosts_or_addresses() {

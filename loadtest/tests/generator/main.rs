@@ -11,5 +11,6 @@ mod lying_server;
 mod message;
 mod real;
 mod run;
+mod storm;
 mod tls;
 mod tls_front;

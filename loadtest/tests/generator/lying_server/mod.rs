@@ -16,7 +16,8 @@ use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
-/// What the server does wrong, to every tenth line or message.
+/// What the server does wrong: to every tenth line or message, or where lines come back, to devices whose name ends
+/// with 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
     /// Nothing.
@@ -43,6 +44,14 @@ pub(crate) enum Lie {
     Silence,
     /// Answers a message twice, where answers have ids.
     AnswerTwice,
+    /// Answers the first attempt to come back with 503, and says when to try again.
+    RefuseReturn,
+    /// The same without a word about when.
+    RefuseReturnBluntly,
+    /// Never takes a line back.
+    BarReturn,
+    /// Takes a line back, and delivers to the former one.
+    IgnoreReturn,
 }
 
 /// The running server; it ends with the test's process.
@@ -62,6 +71,8 @@ const PING: &str = "taut";
 struct Line {
     socket: WebSocket<TcpStream>,
     account: String,
+    /// Which of all lines that ever were.
+    number: u32,
 }
 
 struct State {
@@ -69,6 +80,8 @@ struct State {
     lines: BTreeMap<String, Line>,
     pongs: u64,
     opened: u32,
+    /// Devices that ever had a line, and how often each was refused one later.
+    known: BTreeMap<String, u32>,
     posted: u32,
     held: Option<(String, String)>,
 }
@@ -84,6 +97,7 @@ impl LyingServer {
             lines: BTreeMap::new(),
             pongs: 0,
             opened: 0,
+            known: BTreeMap::new(),
             posted: 0,
             held: None,
         };
@@ -124,23 +138,23 @@ impl LyingServer {
 
     /// The names of all devices that ever had a line.
     pub(crate) fn device_names(&self) -> Vec<String> {
-        self.state.lock().lines.keys().cloned().collect()
+        self.state.lock().known.keys().cloned().collect()
     }
 }
 
 /// Upgrades a line, pings it once, and serves it.
 fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
-    let lie = state.lock().next_line_lie();
+    let (number, lie) = state.lock().next_line();
     let (mut device, mut account) = (String::new(), String::new());
     let writing = stream.try_clone().unwrap();
     #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
     let callback = |request: &Request, response: Response| {
         let query = request.uri().query().unwrap_or_default();
         (device, account) = (parameter(query, "device_id"), parameter(query, "user_id"));
-        if lie == Lie::RefuseLine {
-            Err(refusal())
-        } else {
-            Ok(response)
+        match state.lock().refuse_return(&device) {
+            _ if lie == Lie::RefuseLine => Err(refusal(None)),
+            Some(retry_after) => Err(refusal(retry_after)),
+            None => Ok(response),
         }
     };
     let Ok(mut socket) = tungstenite::accept_hdr(stream, callback) else {
@@ -158,10 +172,14 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
     let line = Line {
         socket: WebSocket::from_raw_socket(writing, Role::Server, None),
         account,
+        number,
     };
-    state.lock().lines.insert(device.clone(), line);
+    state.lock().enter(&device, line);
     let state = state.clone();
-    thread::spawn(move || record::serve_line(&state, socket, &device));
+    thread::spawn(move || {
+        record::serve_line(&state, socket, &device);
+        state.lock().leave(&device, number);
+    });
 }
 
 /// Serves one keep-alive connection to its end.
@@ -196,12 +214,44 @@ fn read_push(input: &mut impl BufRead) -> Option<(String, String)> {
 }
 
 impl State {
-    fn next_line_lie(&mut self) -> Lie {
+    fn next_line(&mut self) -> (u32, Lie) {
         self.opened += 1;
-        if self.opened.is_multiple_of(10) {
-            self.lie
+        let is_chosen = self.opened.is_multiple_of(10);
+        let lie = if is_chosen { self.lie } else { Lie::None };
+        (self.opened, lie)
+    }
+
+    /// Whether a line that comes back is refused, and what it is told.
+    fn refuse_return(&mut self, device: &str) -> Option<Option<&'static str>> {
+        let refusals = self.known.get_mut(device)?;
+        let is_first = *refusals == 0;
+        let answer = if self.lie == Lie::RefuseReturn && is_first {
+            Some(Some("1"))
         } else {
-            Lie::None
+            let is_blunt = self.lie == Lie::RefuseReturnBluntly && is_first;
+            (is_blunt || self.lie == Lie::BarReturn).then_some(None)
+        };
+        let answer = answer.filter(|_| device.ends_with('0'));
+        *refusals += u32::from(answer.is_some());
+        answer
+    }
+
+    fn enter(&mut self, device: &str, line: Line) {
+        let is_ignored = self.lie == Lie::IgnoreReturn && device.ends_with('0');
+        if !is_ignored || !self.known.contains_key(device) {
+            self.lines.insert(device.to_owned(), line);
+        }
+        self.known.entry(device.to_owned()).or_default();
+    }
+
+    /// A newer line may have taken its place.
+    fn leave(&mut self, device: &str, number: u32) {
+        let is_current = self
+            .lines
+            .get(device)
+            .is_some_and(|line| line.number == number);
+        if is_current && self.lie != Lie::IgnoreReturn {
+            self.lines.remove(device);
         }
     }
 
@@ -222,9 +272,16 @@ impl State {
     /// Does with a message what the lie says; the status to answer with.
     fn obey(&mut self, lie: Lie, device: String, body: &str) -> u16 {
         match lie {
-            Lie::None | Lie::RefuseLine | Lie::CloseLine | Lie::Silence | Lie::AnswerTwice => {
-                self.deliver(&device, body)
-            }
+            _ if !self.lines.contains_key(&device) => return 404,
+            Lie::None
+            | Lie::RefuseLine
+            | Lie::CloseLine
+            | Lie::Silence
+            | Lie::AnswerTwice
+            | Lie::RefuseReturn
+            | Lie::RefuseReturnBluntly
+            | Lie::BarReturn
+            | Lie::IgnoreReturn => self.deliver(&device, body),
             Lie::Drop => {}
             Lie::Duplicate => {
                 self.deliver(&device, body);
@@ -273,6 +330,10 @@ fn parameter(query: &str, name: &str) -> String {
     value.map(|(_, value)| value.to_owned()).unwrap_or_default()
 }
 
-fn refusal() -> ErrorResponse {
-    Response::builder().status(503).body(None).unwrap()
+fn refusal(retry_after: Option<&str>) -> ErrorResponse {
+    let mut builder = Response::builder().status(503);
+    if let Some(seconds) = retry_after {
+        builder = builder.header("Retry-After", seconds);
+    }
+    builder.body(None).unwrap()
 }

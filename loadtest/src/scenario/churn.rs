@@ -1,0 +1,130 @@
+//! Lines that leave and come at a steady rate: a fleet's maximum age, compressed in time.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::arg::CommonArg;
+use crate::report::{Figure, Record};
+use crate::scenario::reading::{count, memory_figures, ramp_figures};
+use crate::scenario::returning::{ReturnArg, Spell, stray_fault};
+use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
+use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::screen::Screen;
+
+/// Have lines leave and come back at a steady rate, as they do at their maximum age
+///
+/// Each line lives for a random time up to --age, so of N lines about 2 N / age leave per second. Pushes go on all the
+/// while; each is accounted for, also those that meet a line that is just changing.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChurnArg {
+    /// Who ends lines: the server, with go-aways (a started one is told the age), or the devices themselves [default:
+    /// server, or with --target device]
+    #[arg(long, value_enum)]
+    pub(crate) by: Option<ChurnBy>,
+    /// The greatest age of a line
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s")]
+    pub(crate) age: Duration,
+    /// How long lines come and go before anything is measured [default: one age]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) warmup: Option<Duration>,
+    /// How long to measure
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s")]
+    pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) returning: ReturnArg,
+    #[command(flatten)]
+    pub(crate) traffic: TrafficArg,
+    #[command(flatten)]
+    pub(crate) common: CommonArg,
+}
+
+/// Who ends lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChurnBy {
+    /// The server asks lines to go away
+    Server,
+    /// Each device says goodbye by itself
+    Device,
+}
+
+/// Runs the scenario.
+pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
+    let lines = &arg.common.lines;
+    let is_own = arg.common.server.target.is_empty();
+    let usual = if is_own {
+        ChurnBy::Server
+    } else {
+        ChurnBy::Device
+    };
+    let by = arg.by.unwrap_or(usual);
+    let names = lines.names();
+    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path())?;
+    let mut habit = arg.returning.habit(&names, WINDOW);
+    habit.age_max = (by == ChurnBy::Device).then_some(arg.age);
+    let settings = match by {
+        ChurnBy::Server => lifetime_settings(arg.age),
+        ChurnBy::Device => Vec::new(),
+    };
+    let shadows = habit.shadows.clone();
+    let (mut stage, before) = Stage::open("churn", &arg.common, &settings, dialect.clone(), habit)?;
+    let ramped = stage.ramp()?;
+    stage.hold("warm-up", arg.warmup.unwrap_or(arg.age))?;
+    let rows = names.rows(CONNECTIONS_MAX.min(names.lines()));
+    let part = arg
+        .traffic
+        .part(&stage, "push", rows, arg.traffic.push_rate)?;
+    let parts = part.into_iter().collect();
+    let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
+    let first = stage.read()?;
+    let last = stage.hold("churn", arg.duration)?;
+    let account = traffic.finish(&mut stage)?;
+    let (mut record, screen, mut catch) = stage.close(lines.failures_max)?;
+    let spell = Spell {
+        before: first,
+        after: last,
+    };
+    record.add(ramp_figures(&before, &ramped, &catch));
+    record.add(memory_figures(&before, &last));
+    record.add(rate_figures(&spell));
+    record.add(spell.figures("churn", &catch));
+    record.warnings.extend(ramp_warning(&ramped.total));
+    record.warnings.extend(arg.returning.warning(&catch));
+    let stray = stray_fault(&catch, arg.returning.back_timeout, lines.failures_max);
+    record.faults.extend(stray);
+    if spell.ended() == 0 {
+        record.faults.push("no line left".to_owned());
+    }
+    account.settle(&mut record, &mut catch);
+    Ok((record, screen))
+}
+
+/// Curves of a churn are this fine.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Lines get the usual time to leave, or less where all is compressed.
+const GOAWAY_GRACE: Duration = Duration::from_secs(5);
+
+/// Any age up to the greatest, as far as a jitter has to be below it.
+fn lifetime_settings(age: Duration) -> Vec<String> {
+    let jitter = age.mul_f64(0.99);
+    let grace = GOAWAY_GRACE.min(age / 6);
+    [
+        ("age_max", age),
+        ("age_jitter", jitter),
+        ("goaway_grace", grace),
+    ]
+    .map(|(key, time)| format!("lifetime.{key}={}ms", time.as_millis()))
+    .to_vec()
+}
+
+fn rate_figures(spell: &Spell) -> [Figure; 2] {
+    let seconds = spell.after.seconds_since(&spell.before);
+    let seconds = seconds.max(f64::MIN_POSITIVE);
+    let leave_rate = count(spell.ended()) / seconds;
+    let return_rate = count(spell.returned()) / seconds;
+    [
+        Figure::new("churn.leave_rate", leave_rate, "/s"),
+        Figure::new("churn.return_rate", return_rate, "/s"),
+    ]
+}

@@ -1,0 +1,151 @@
+//! Lines that come back: how they are told to, and what it took.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::arg::parse_share;
+use crate::name::Names;
+use crate::oracle::shadow::Shadows;
+use crate::report::Figure;
+use crate::scenario::reading::{Reading, count};
+use crate::swarm::Habit;
+use crate::swarm::catch::Catch;
+use crate::swarm::comeback::Comeback;
+
+/// How lines behave once they have ended.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Coming back")]
+pub(crate) struct ReturnArg {
+    /// When a line that has ended tries again: at-once, fixed:2s, backoff:500ms..30s (full jitter), lockstep:5s (all
+    /// together), or hint: as a go-away or `Retry-After` says, with backoff where nothing is said
+    #[arg(long, value_name = "HOW", default_value = "backoff")]
+    pub(crate) comeback: Comeback,
+    /// Of all lines, how many ignore a go-away: 0 to 1
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0")]
+    pub(crate) ignore_goaway: f64,
+    /// How long to wait at the end until all lines are back
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "60s")]
+    pub(crate) back_timeout: Duration,
+}
+
+/// What became of lines between two readings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spell {
+    pub(super) before: Reading,
+    pub(super) after: Reading,
+}
+
+/// An attempt later than this was kept waiting by the generator.
+const LATE: Duration = Duration::from_millis(20);
+/// A generator later than this in more than one of a hundred cases tells of itself, not of the server.
+const LATE_SHARE_MAX: f64 = 0.01;
+
+/// What is wrong if lines have been away for too long at the end of a run in which they come and go all the time.
+pub(super) fn stray_fault(catch: &Catch, timeout: Duration, failures_max: u64) -> Option<String> {
+    let stray = catch.away_for.iter().filter(|time| **time > timeout);
+    let stray = stray.count() as u64;
+    (stray > failures_max).then(|| format!("{stray} lines did not come back in time"))
+}
+
+impl ReturnArg {
+    /// The habit of such lines, with curves in windows of this length.
+    pub(super) fn habit(&self, names: &Names, window: Duration) -> Habit {
+        Habit {
+            comeback: Some(self.comeback),
+            heed: 1.0 - self.ignore_goaway,
+            age_max: None,
+            shadows: Some(Arc::new(Shadows::new(names))),
+            window: Some(window),
+        }
+    }
+
+    /// What a reader must know who blames the server for late comebacks.
+    pub(super) fn warning(&self, catch: &Catch) -> Option<String> {
+        let is_late = catch.lateness.quantile(1.0 - LATE_SHARE_MAX) > LATE;
+        (is_late && !self.comeback.is_herd()).then(|| {
+            "the generator was overloaded: one in a hundred comebacks started over 20 ms late"
+                .to_owned()
+        })
+    }
+}
+
+impl Spell {
+    /// Lines that ended and were to come back.
+    pub(super) fn ended(&self) -> u64 {
+        self.after.total.ended - self.before.total.ended
+    }
+
+    /// Lines that came back.
+    pub(super) fn returned(&self) -> u64 {
+        self.after.total.returned - self.before.total.returned
+    }
+
+    /// Lines that were open before and are not now.
+    pub(super) fn missing(&self) -> u64 {
+        self.before
+            .total
+            .open()
+            .saturating_sub(self.after.total.open())
+    }
+
+    /// How lines ended and came back, below `key`.
+    pub(super) fn figures(&self, key: &str, catch: &Catch) -> Vec<Figure> {
+        let (new, old) = (&self.after.total, &self.before.total);
+        let own = |name: &str, n: u64| Figure::new(format!("{key}.{name}"), count(n), "");
+        let returned = count(self.returned().max(1));
+        let mut figures = vec![
+            own("lines_ended", self.ended()),
+            own("lines_cut", new.cut - old.cut),
+            own("lines_left", new.left - old.left),
+            own("goaways", new.goaways - old.goaways),
+            own("goodbyes_unanswered", new.unanswered - old.unanswered),
+            own("lines_back", self.returned()),
+            own("lines_not_back", self.missing()),
+            own("attempts", new.attempts - old.attempts),
+            own("refused_told", new.refused_told - old.refused_told),
+            own("refused_untold", new.refused_untold - old.refused_untold),
+            own("unreached", new.unreached - old.unreached),
+        ];
+        let attempts = catch.attempts.iter();
+        let sum: u64 = attempts
+            .map(|(tries, lines)| u64::from(*tries) * lines)
+            .sum();
+        let lines: u64 = catch.attempts.values().sum();
+        let most = catch.attempts.keys().last().copied().unwrap_or_default();
+        let per_line = count(sum) / count(lines.max(1));
+        figures.push(Figure::new(
+            format!("{key}.attempts_per_line"),
+            per_line,
+            "",
+        ));
+        figures.push(own("attempts_max", most.into()));
+        figures.extend(catch.away.figures(&format!("{key}.away")));
+        figures.extend(catch.reopening.figures(&format!("{key}.reopen")));
+        figures.extend(catch.lateness.figures(&format!("{key}.lateness")));
+        let seconds = self
+            .after
+            .seconds_since(&self.before)
+            .max(f64::MIN_POSITIVE);
+        let generator = self.after.generator_cores_since(&self.before);
+        figures.push(Figure::new(
+            format!("{key}.generator_cpu"),
+            generator,
+            "cores",
+        ));
+        if let Some(us) = self.after.server_cpu_us_since(&self.before) {
+            let cores = us / 1e6 / seconds;
+            figures.push(Figure::new(format!("server.{key}_cpu"), cores, "cores"));
+            let each = Figure::new("server.cpu_per_line_back", us / returned, "µs");
+            figures.push(each);
+        }
+        figures
+    }
+
+    /// What is wrong if lines are missing that were there before.
+    pub(super) fn fault(&self, failures_max: u64) -> Option<String> {
+        let missing = self.missing();
+        (missing > failures_max).then(|| format!("{missing} lines did not come back in time"))
+    }
+}

@@ -1,0 +1,216 @@
+//! Lines that are cut all at once, and how they come back.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::arg::{CommonArg, parse_share};
+use crate::name::Names;
+use crate::report::{Figure, Record};
+use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
+use crate::scenario::returning::{ReturnArg, Spell};
+use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
+use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::screen::Screen;
+use crate::swarm::catch::Catch;
+use crate::swarm::strike::{Blow, SHADOW_LEAD, Selection, Strike};
+
+/// Cut many lines at the same moment, and measure how they come back
+///
+/// Beside the time until so many are back, this reports what the others noticed (--canary), what the server's memory did,
+/// and whether who was refused was told when to try again. Pushes go on all the while; each is accounted for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StormArg {
+    /// How lines are cut
+    #[arg(long, value_enum, default_value = "reset")]
+    pub(crate) cut: StormCut,
+    /// Of all lines, how many are cut: 0 to 1
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "1")]
+    pub(crate) share: f64,
+    /// With --cut silence: devices notice within this time, spread evenly
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub(crate) notice: Duration,
+    /// With --cut kill: how long the node is down
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "1s")]
+    pub(crate) down: Duration,
+    /// How long all is quiet before
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "3s")]
+    pub(crate) calm: Duration,
+    /// How long to go on once all lines are back
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "3s")]
+    pub(crate) after: Duration,
+    #[command(flatten)]
+    pub(crate) returning: ReturnArg,
+    #[command(flatten)]
+    pub(crate) traffic: TrafficArg,
+    #[command(flatten)]
+    pub(crate) common: CommonArg,
+}
+
+/// How a storm begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StormCut {
+    /// Each line is reset, as by a load balancer that forgets
+    Reset,
+    /// Each line ends with a FIN and no close frame, as of a process that dies
+    Fin,
+    /// Nothing passes any more and nobody is told, as of a network that is gone; the server's heartbeat finds out
+    Silence,
+    /// The node is killed (SIGKILL) and started again; it must have been started here
+    Kill,
+}
+
+/// Curves of a storm are this fine.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// Runs the scenario.
+pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
+    check(arg)?;
+    let lines = &arg.common.lines;
+    let names = lines.names();
+    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path())?;
+    let habit = arg.returning.habit(&names, WINDOW);
+    let shadows = habit.shadows.clone();
+    let (mut stage, before) = Stage::open("storm", &arg.common, &[], dialect.clone(), habit)?;
+    let ramped = stage.ramp()?;
+    let rows = names.rows(CONNECTIONS_MAX.min(names.lines()));
+    let part = arg
+        .traffic
+        .part(&stage, "push", rows, arg.traffic.push_rate)?;
+    let parts = part.into_iter().collect();
+    let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
+    stage.hold("calm", arg.calm)?;
+    let spell = blow_over(&mut stage, arg, &names)?;
+    stage.hold("after", arg.after)?;
+    let account = traffic.finish(&mut stage)?;
+    let end = stage.read()?;
+    let (mut record, screen, mut catch) = stage.close(lines.failures_max)?;
+    record.add(ramp_figures(&before, &ramped, &catch));
+    record.add(memory_figures(&before, &end));
+    record.add(storm_figures(&spell, &catch));
+    record.warnings.extend(ramp_warning(&end.total));
+    record.warnings.extend(arg.returning.warning(&catch));
+    record
+        .faults
+        .extend(faults(&spell.spell, lines.failures_max));
+    account.settle(&mut record, &mut catch);
+    Ok((record, screen))
+}
+
+fn check(arg: &StormArg) -> Result<(), RunError> {
+    let is_kill = arg.cut == StormCut::Kill;
+    if is_kill && !arg.common.server.target.is_empty() {
+        return Err(RunError::Usage(
+            "--cut kill is for a server that is started here",
+        ));
+    }
+    if is_kill && arg.common.canary.canary > 0 {
+        return Err(RunError::Usage("no canary survives a node that is killed"));
+    }
+    if is_kill && arg.share < 1.0 {
+        return Err(RunError::Usage(
+            "a node that is killed takes all lines along",
+        ));
+    }
+    Ok(())
+}
+
+/// A storm that is over.
+struct Storm {
+    spell: Spell,
+    rss_peak: Option<u64>,
+}
+
+/// Cuts the lines and waits until they are back.
+fn blow_over(stage: &mut Stage, arg: &StormArg, names: &Names) -> Result<Storm, RunError> {
+    let lines = Selection {
+        first: names.first(),
+        count: names.lines(),
+        share: arg.share,
+    };
+    let before = stage.read()?;
+    stage.start_peak();
+    match arg.cut {
+        StormCut::Kill => kill(stage, arg, lines)?,
+        StormCut::Reset => strike(stage, lines, Blow::Reset)?,
+        StormCut::Fin => strike(stage, lines, Blow::Fin)?,
+        StormCut::Silence => {
+            let notice = arg.notice;
+            strike(stage, lines, Blow::Silence { notice })?;
+        }
+    }
+    let down = u64::from(names.lines()).saturating_sub(before.total.open());
+    let expected = u64::from(lines.len()).saturating_sub(down);
+    let after = stage.await_returns("storm", &before, expected, arg.returning.back_timeout)?;
+    Ok(Storm {
+        spell: Spell { before, after },
+        rss_peak: stage.rss_peak(),
+    })
+}
+
+fn strike(stage: &mut Stage, lines: Selection, blow: Blow) -> Result<(), RunError> {
+    let at = stage.clock.now() + SHADOW_LEAD;
+    stage.swarm.strike(Strike { at, lines, blow });
+    stage.swarm.start_storm(at);
+    stage.hold("shadow", SHADOW_LEAD)?;
+    Ok(())
+}
+
+/// The shadows stay for twice their lead: the node dies in the middle.
+fn kill(stage: &mut Stage, arg: &StormArg, lines: Selection) -> Result<(), RunError> {
+    let at = stage.clock.now() + 2 * SHADOW_LEAD;
+    let blow = Blow::Doom;
+    stage.swarm.strike(Strike { at, lines, blow });
+    stage.hold("shadow", SHADOW_LEAD)?;
+    stage.swarm.start_storm(stage.clock.now());
+    stage.node.kill()?;
+    stage.hold("down", arg.down.max(SHADOW_LEAD))?;
+    stage.restart()
+}
+
+fn storm_figures(storm: &Storm, catch: &Catch) -> Vec<Figure> {
+    let Spell { before, after } = &storm.spell;
+    let ended = storm.spell.ended();
+    let shares = [("50", 0.5), ("90", 0.9), ("99", 0.99), ("100", 1.0)];
+    let back = shares.iter().filter_map(|(name, share)| {
+        let seconds = catch.back.share_done(*share, ended)?.as_secs_f64();
+        Some(Figure::new(format!("storm.back_{name}"), seconds, "s"))
+    });
+    let mut figures: Vec<_> = back.collect();
+    let longest = catch.back.quantile(1.0).as_secs_f64();
+    if longest > 0.0 {
+        let rate = count(storm.spell.returned()) / longest;
+        figures.push(Figure::new("storm.return_rate", rate, "/s"));
+    }
+    figures.extend(storm.spell.figures("storm", catch));
+    figures.extend(peak_figures("storm", before, after, storm.rss_peak));
+    figures
+}
+
+/// What the server's memory did during a phase.
+pub(super) fn peak_figures(
+    phase: &str,
+    before: &Reading,
+    after: &Reading,
+    peak: Option<u64>,
+) -> Vec<Figure> {
+    let (Some(first), Some(last), Some(peak)) = (before.server, after.server, peak) else {
+        return Vec::new();
+    };
+    let ratio = count(peak) / count(first.rss.max(1));
+    let key = |name: &str| format!("server.rss_{phase}_{name}");
+    vec![
+        Figure::new(key("before"), count(first.rss), "B"),
+        Figure::new(key("peak"), count(peak), "B"),
+        Figure::new(key("after"), count(last.rss), "B"),
+        Figure::new(key("ratio"), ratio, "×"),
+    ]
+}
+
+fn faults(spell: &Spell, failures_max: u64) -> Vec<String> {
+    let mut faults: Vec<_> = spell.fault(failures_max).into_iter().collect();
+    if spell.ended() == 0 {
+        faults.push("no line was cut".to_owned());
+    }
+    faults
+}

@@ -1,0 +1,27 @@
+//! Curves: numbers over the time of a run.
+
+use serde::{Deserialize, Serialize};
+
+/// One curve of `record.json`: `{"unit": "/s", "points": [[0.1, 3.0], …]}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Series {
+    /// As in a figure.
+    pub(crate) unit: String,
+    /// Seconds since the start of the run, and the number then.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// An empty one.
+    pub(crate) fn new(unit: &str) -> Self {
+        Self {
+            unit: unit.to_owned(),
+            points: Vec::new(),
+        }
+    }
+
+    /// Adds a point.
+    pub(crate) fn push(&mut self, at_s: f64, value: f64) {
+        self.points.push((at_s, value));
+    }
+}

@@ -1,0 +1,150 @@
+//! What all threads of a swarm are told. A thread looks at it whenever its poll returns.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::nanoseconds;
+use crate::swarm::Cut;
+use crate::swarm::strike::Strike;
+
+/// The orders. The counters publish nothing, so all of them are relaxed; strikes are behind a lock.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// 0: go on; else a [`Cut`].
+    phase: AtomicU8,
+    /// When each lap starts. A message belongs to the lap it was meant to leave in; one of no lap is in no latency.
+    lap_starts_ns: [AtomicU64; LAPS_MAX],
+    /// When the storm began that comebacks are measured from.
+    storm_start_ns: AtomicU64,
+    /// The targets that lines connect to: the first, and how many.
+    targets: [AtomicUsize; 2],
+    strikes: Mutex<Vec<Strike>>,
+    strike_count: AtomicUsize,
+}
+
+/// Laps of a swarm; the last one takes in what would be more.
+pub(super) const LAPS_MAX: usize = 8;
+
+impl Order {
+    pub(super) fn new(targets: usize) -> Self {
+        Self {
+            phase: AtomicU8::new(0),
+            lap_starts_ns: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
+            storm_start_ns: AtomicU64::new(u64::MAX),
+            targets: [0, targets].map(AtomicUsize::new),
+            strikes: Mutex::default(),
+            strike_count: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn start_lap(&self, lap: usize, from: Duration) {
+        if let Some(start) = self.lap_starts_ns.get(lap) {
+            start.store(nanoseconds(from), Ordering::Relaxed);
+        }
+    }
+
+    /// The lap of a message that was meant to leave then.
+    pub(super) fn lap(&self, intended_ns: u64) -> Option<usize> {
+        let starts = self.lap_starts_ns.iter();
+        starts
+            .map(|start| start.load(Ordering::Relaxed))
+            .rposition(|start| start <= intended_ns)
+    }
+
+    pub(super) fn begin_cut(&self, cut: Cut) {
+        self.phase.store(cut as u8 + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn cut(&self) -> Option<Cut> {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => None,
+            phase if phase == Cut::Close as u8 + 1 => Some(Cut::Close),
+            _ => Some(Cut::Reset),
+        }
+    }
+
+    pub(super) fn start_storm(&self, at: Duration) {
+        self.storm_start_ns
+            .store(nanoseconds(at), Ordering::Relaxed);
+    }
+
+    /// When the latest storm began.
+    pub(super) fn storm_start(&self) -> Option<Duration> {
+        let ns = self.storm_start_ns.load(Ordering::Relaxed);
+        (ns < u64::MAX).then(|| Duration::from_nanos(ns))
+    }
+
+    pub(super) fn direct(&self, targets: Range<usize>) {
+        self.targets[0].store(targets.start, Ordering::Relaxed);
+        self.targets[1].store(targets.len().max(1), Ordering::Relaxed);
+    }
+
+    /// Where the `n`th line goes; lines take turns.
+    pub(super) fn target(&self, n: u32) -> usize {
+        let [first, count] = &self.targets;
+        first.load(Ordering::Relaxed) + n as usize % count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_strike(&self, strike: Strike) {
+        let mut strikes = self.strikes.lock();
+        strikes.push(strike);
+        self.strike_count.store(strikes.len(), Ordering::Relaxed);
+    }
+
+    /// Strikes beyond the first `seen`.
+    pub(super) fn strikes_since(&self, seen: usize) -> Vec<Strike> {
+        if self.strike_count.load(Ordering::Relaxed) == seen {
+            return Vec::new();
+        }
+        self.strikes.lock()[seen..].to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::LineId;
+    use crate::swarm::strike::{Blow, Selection};
+
+    #[test]
+    fn a_message_belongs_to_the_lap_it_was_meant_to_leave_in() {
+        let order = Order::new(1);
+        assert_eq!(order.lap(5), None);
+        order.start_lap(0, Duration::from_nanos(10));
+        order.start_lap(1, Duration::from_nanos(20));
+        order.start_lap(LAPS_MAX, Duration::from_nanos(30));
+        let laps = [9, 10, 19, 20, 1 << 40].map(|ns| order.lap(ns));
+        assert_eq!(laps, [None, Some(0), Some(0), Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn lines_take_turns_among_the_targets_they_are_directed_to() {
+        let order = Order::new(3);
+        let targets = || [0, 1, 2, 3].map(|n| order.target(n));
+        assert_eq!(targets(), [0, 1, 2, 0]);
+        order.direct(1..3);
+        assert_eq!(targets(), [1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn each_strike_is_seen_once() {
+        let order = Order::new(1);
+        assert!(order.strikes_since(0).is_empty());
+        let strike = |ms| Strike {
+            at: Duration::from_millis(ms),
+            lines: Selection {
+                first: LineId(0),
+                count: 1,
+                share: 1.0,
+            },
+            blow: Blow::Reset,
+        };
+        order.add_strike(strike(1));
+        order.add_strike(strike(2));
+        assert_eq!(order.strikes_since(1), [strike(2)]);
+        assert!(order.strikes_since(2).is_empty());
+    }
+}
