@@ -1,12 +1,13 @@
 //! The command line's words that all scenarios share.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
+use crate::address::AddressBlock;
 use crate::dialect::{Dialect, Template};
+use crate::make::Make;
 use crate::name::{ACCOUNT_LINES, Names, TAGGED_LINES_MAX};
 use crate::oracle::mark::BODY_BYTES_MIN;
 use crate::schedule::Spread;
@@ -66,13 +67,9 @@ pub(crate) struct CanaryArg {
     /// Pushes to them per second, open loop
     #[arg(long, value_name = "RATE", value_parser = parse_some_rate, default_value = "500")]
     pub(crate) canary_rate: f64,
-    /// Where these go; {device} and {account} are filled in
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/v1/devices/{device}/messages"
-    )]
-    pub(crate) canary_path: Template,
+    /// Where these go; {device} and {account} are filled in [default: as for --against]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) canary_path: Option<Template>,
 }
 
 /// TLS on lines.
@@ -100,6 +97,9 @@ pub(crate) struct ServerArg {
     /// Use a running server, such as ws://10.0.0.5:7400 or wss://push.example.com; several take turns
     #[arg(long, value_name = "URL")]
     pub(crate) target: Vec<String>,
+    /// More addresses of the targets, which take turns with the same port and name: a list as for --sources
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "target")]
+    pub(crate) destinations: Vec<AddressBlock>,
     /// Its sending API, such as http://10.0.0.5:7401
     #[arg(long, value_name = "URL", requires = "target")]
     pub(crate) api: Option<String>,
@@ -139,12 +139,22 @@ pub(crate) struct LineArg {
     /// How long a line may take to open
     #[arg(long, value_parser = humantime::parse_duration, default_value = "20s")]
     pub(crate) open_timeout: Duration,
-    /// Address to connect from; several take turns [default: on loopback as many of 127/8 as it takes]
-    #[arg(long, value_name = "IP")]
-    pub(crate) source: Vec<IpAddr>,
-    /// Path of a line; {device} and {account} are filled in
-    #[arg(long, default_value = "/ws?device_id={device}&user_id={account}")]
-    pub(crate) line_path: Template,
+    /// Addresses to connect from, which take turns: a list with networks, such as 10.0.0.7,10.0.1.0/28 [default: on
+    /// loopback as many of 127/8 as it takes]
+    #[arg(long, alias = "source", value_name = "LIST", value_delimiter = ',')]
+    pub(crate) sources: Vec<AddressBlock>,
+    /// Whose server it is: how lines are opened and messages posted, and what is started without --target
+    #[arg(
+        long,
+        value_name = "MAKE",
+        value_enum,
+        default_value_t,
+        help_heading = "Server"
+    )]
+    pub(crate) against: Make,
+    /// Path of a line; {device} and {account} are filled in [default: as for --against]
+    #[arg(long)]
+    pub(crate) line_path: Option<Template>,
     /// Sub-protocol that lines offer; those that send speak JSON
     #[arg(long)]
     pub(crate) subprotocol: Option<String>,
@@ -200,8 +210,10 @@ impl LineArg {
     ) -> Result<Dialect, TokenError> {
         let lines = names.lines() + senders;
         let sign = |key| Tokens::sign(key, &names, lines, &self.may_send_to);
+        let line_path = || self.against.line_path();
         Ok(Dialect {
-            line_path: self.line_path.clone(),
+            make: self.against,
+            line_path: self.line_path.clone().unwrap_or_else(line_path),
             push_path,
             subprotocol: self.subprotocol.clone(),
             tokens: self.sign.as_ref().map(sign).transpose()?,

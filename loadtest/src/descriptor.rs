@@ -6,16 +6,22 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// What a thread needs besides its lines: its poll, copies of what the process had open, room for `/proc` reads.
-const RESERVE: u64 = 1_500;
+const RESERVE: u32 = 1_500;
 
 /// Raises the limit as far as it goes and tells how many lines one thread may hold.
 pub(crate) fn lines_per_thread() -> io::Result<u32> {
+    let hard = limit()?;
+    let reserve = RESERVE.min(hard / 2);
+    Ok(hard - reserve)
+}
+
+/// Raises the limit as far as it goes and tells what it is now; what is started from here on has it too.
+pub(crate) fn limit() -> io::Result<u32> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
-    let room = hard.saturating_sub(RESERVE).max(hard / 2);
-    Ok(u32::try_from(room).unwrap_or(u32::MAX))
+    Ok(u32::try_from(hard).unwrap_or(u32::MAX))
 }
 
 /// Gives the calling thread its own descriptor table. Call it before the thread opens anything; nothing it opens

@@ -8,12 +8,15 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::make::Make;
 use crate::name::{LineId, Names};
 use crate::token::Tokens;
 
 /// The requests one kind of server understands.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialect {
+    /// Whose it is.
+    pub(crate) make: Make,
     /// Who the lines are.
     pub(crate) names: Names,
     /// Path and query of a line's upgrade request.
@@ -29,7 +32,7 @@ pub(crate) struct Dialect {
 }
 
 impl Dialect {
-    /// Appends the upgrade request of a line.
+    /// Appends the upgrade request of a line, and what the line says first once it stands.
     pub(crate) fn write_upgrade(&self, out: &mut Vec<u8>, host: &str, line: LineId, key: &str) {
         put(
             out,
@@ -47,20 +50,46 @@ impl Dialect {
             put(out, format_args!("Authorization: Bearer {token}\r\n"));
         }
         self.end_head(out, token.is_some());
+        if self.make == Make::Centrifugo {
+            let token = token.map(|token| format!("\"token\":\"{token}\""));
+            let device = self.names.device(line);
+            put(
+                out,
+                format_args!(
+                    "{{\"id\":1,\"connect\":{{{}}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{device}\"}}}}",
+                    token.unwrap_or_default(),
+                ),
+            );
+        }
     }
 
-    /// Appends the request that pushes `body` to a line.
+    /// Appends the request that pushes `body`, which is a JSON string, to a line.
     pub(crate) fn write_push(&self, out: &mut Vec<u8>, host: &str, line: LineId, body: &[u8]) {
+        let (kind, before, after) = match self.make {
+            Make::Centrifugo => {
+                let device = self.names.device(line);
+                let before = format!("{{\"channel\":\"{device}\",\"data\":");
+                ("application/json", before, "}")
+            }
+            Make::Tautline
+            | Make::Nchan
+            | Make::NchanDefault
+            | Make::Axum
+            | Make::Bun
+            | Make::Raw => ("text/plain", String::new(), ""),
+        };
+        let length = before.len() + body.len() + after.len();
         put(
             out,
             format_args!(
-                "POST {} HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
+                "POST {} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n",
                 self.push_path.fill(line, &self.names),
-                body.len(),
             ),
         );
         self.end_head(out, false);
+        out.extend_from_slice(before.as_bytes());
         out.extend_from_slice(body);
+        out.extend_from_slice(after.as_bytes());
     }
 
     /// A line's own token takes the place of an `Authorization` given for all requests.
@@ -111,6 +140,13 @@ impl Template {
     /// `/`, for servers that are not pushed to.
     pub(crate) fn root() -> Self {
         Self(vec![Part::Text("/".to_owned())])
+    }
+
+    /// A path of our own.
+    pub(crate) fn fixed(path: &'static str) -> Self {
+        let known = path.parse();
+        debug_assert!(known.is_ok(), "{path}");
+        known.unwrap_or_else(|_| Self::root())
     }
 
     /// The same path with one more query parameter.
@@ -194,6 +230,7 @@ mod tests {
 
     fn dialect() -> Dialect {
         Dialect {
+            make: Make::Tautline,
             names: Names::new(0, 100, ACCOUNT_LINES),
             line_path: "/ws?device_id={device}&user_id={account}".parse().unwrap(),
             push_path: "/v1/devices/{device}/messages".parse().unwrap(),
@@ -223,6 +260,36 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("POST /v1/devices/dev-000000000007/messages HTTP/1.1\r\n"));
         assert!(text.contains("Content-Length: 3\r\n") && text.ends_with("\r\n\r\nabc"));
+    }
+
+    #[test]
+    fn a_line_of_centrifugo_connects_and_subscribes_once_it_stands() {
+        let mut out = Vec::new();
+        let dialect = Dialect {
+            make: Make::Centrifugo,
+            push_path: Make::Centrifugo.push_path().unwrap(),
+            ..dialect()
+        };
+        dialect.write_upgrade(&mut out, "h", LineId(7), "KEY");
+        let text = String::from_utf8(out).unwrap();
+        let (_, greeting) = text.split_once("\r\n\r\n").unwrap();
+        let commands: Vec<serde_json::Value> = greeting
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(commands[0]["connect"], serde_json::json!({}));
+        assert_eq!(commands[1]["subscribe"]["channel"], "dev-000000000007");
+        let mut out = Vec::new();
+        dialect.write_push(&mut out, "h", LineId(7), b"\"abc\"");
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("POST /api/publish ") && head.contains("Authorization: Bearer k"));
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({"channel": "dev-000000000007", "data": "abc"})
+        );
     }
 
     #[test]

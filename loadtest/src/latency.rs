@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hdrhistogram::iterators::IterationValue;
+use serde::{Deserialize, Serialize};
 
 use crate::report::Figure;
 
@@ -11,8 +13,22 @@ use crate::report::Figure;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Latency(Option<Box<Histogram<u64>>>);
 
+/// A latency by percentiles: many where it is steep, that is towards 100.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Distribution {
+    /// How many were recorded.
+    pub(crate) count: u64,
+    /// As in figures.
+    pub(crate) unit: String,
+    /// Percentile, and the latency that so many in a hundred did not exceed.
+    pub(crate) percentiles: Vec<(f64, f64)>,
+}
+
 const LOWEST_NS: u64 = 1_000;
 const HIGHEST_NS: u64 = 120_000_000_000;
+
+/// Percentiles kept on each half of the way that is left to 100.
+const STEPS_PER_HALF: u32 = 5;
 
 /// The quantiles every latency is shown with.
 const QUANTILES: [(&str, f64); 5] = [
@@ -60,6 +76,24 @@ impl Latency {
         let (all, count) = (all as f64, self.count() as f64);
         let wanted = (share * all).ceil();
         (0.0 < wanted && wanted <= count).then(|| self.quantile(wanted / count))
+    }
+
+    /// All percentiles in detail; `None` when nothing was recorded.
+    pub(crate) fn distribution(&self) -> Option<Distribution> {
+        let histogram = self.0.as_ref()?;
+        let steps = histogram.iter_quantiles(STEPS_PER_HALF);
+        let percentile = |step: IterationValue<u64>| {
+            let latency = Duration::from_nanos(step.value_iterated_to());
+            (
+                step.quantile_iterated_to() * 100.0,
+                latency.as_secs_f64() * 1e6,
+            )
+        };
+        (self.count() > 0).then(|| Distribution {
+            count: self.count(),
+            unit: "µs".to_owned(),
+            percentiles: steps.map(percentile).collect(),
+        })
     }
 
     /// A figure for each usual quantile, in microseconds; none when nothing was recorded.
@@ -116,9 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn a_distribution_rises_to_the_maximum() {
+        let mut latency = Latency::new();
+        (1..=2_000).for_each(|us| latency.record(Duration::from_micros(us)));
+        let distribution = latency.distribution().unwrap();
+        let steps = &distribution.percentiles;
+        assert!(steps.is_sorted() && steps.len() > 20, "{steps:?}");
+        let (percentile, us) = *steps.last().unwrap();
+        assert_eq!((distribution.count, percentile), (2_000, 100.0));
+        assert!((1_999.0..2_003.0).contains(&us), "{us}");
+    }
+
+    #[test]
     fn nothing_recorded_shows_nothing_and_an_age_counts_as_two_minutes() {
         let mut latency = Latency::new();
-        assert!(latency.figures("x").is_empty());
+        assert!(latency.figures("x").is_empty() && latency.distribution().is_none());
         latency.record(Duration::from_secs(3600));
         assert!(latency.quantile(1.0) < Duration::from_secs(121));
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Error, Message};
 
@@ -43,6 +44,9 @@ pub(crate) struct Upgrade {
     accept: String,
     head: Vec<u8>,
     retry_after: Option<Duration>,
+    /// What the line says first, as a frame. It is open when the server has answered that.
+    greeting: Option<Vec<u8>>,
+    is_greeted: bool,
 }
 
 /// An open line.
@@ -50,6 +54,8 @@ pub(crate) struct Upgrade {
 pub(crate) struct OpenLine {
     stream: Transport,
     context: WebSocketContext,
+    /// Whether empty JSON objects are pings.
+    is_pinged_in_json: bool,
 }
 
 /// What one visit to an open line found.
@@ -66,11 +72,18 @@ pub(crate) enum Found {
 }
 
 const READ_BUFFER_BYTES: usize = 256;
+const HEAD_END: &[u8] = b"\r\n\r\n";
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
+/// A server that pings in JSON, and what it wants to hear.
+const JSON_PING: &[u8] = b"{}";
+/// What an answer to the last command of a greeting has in it, and what one that refuses has.
+const GREETING_ANSWER: &[u8] = b"\"id\":2";
+const GREETING_REFUSAL: &[u8] = b"\"error\":";
 
 impl Upgrade {
-    /// An upgrade over a connecting stream. `write_request` appends the request for the key it is given.
+    /// An upgrade over a connecting stream. `write_request` appends the request for the key it is given, and behind its
+    /// head what the line says first.
     pub(crate) fn new(
         stream: Transport,
         write_request: impl FnOnce(&mut Vec<u8>, &str),
@@ -80,6 +93,9 @@ impl Upgrade {
         let mut request = Vec::with_capacity(256);
         write_request(&mut request, &key);
         let accept = derive_accept_key(key.as_bytes());
+        let head_bytes = memchr::memmem::find(&request, HEAD_END)
+            .map_or(request.len(), |at| at + HEAD_END.len());
+        let greeting = request.split_off(head_bytes);
         Self {
             stream,
             intended,
@@ -88,6 +104,8 @@ impl Upgrade {
             accept,
             head: Vec::new(),
             retry_after: None,
+            greeting: (!greeting.is_empty()).then(|| text_frame(greeting)),
+            is_greeted: false,
         }
     }
 
@@ -130,7 +148,9 @@ impl Upgrade {
                 Ok(0) => return Err(Failure::Upgrade("hung up before answering")),
                 Ok(count) => {
                     self.head.extend_from_slice(&scratch[..count]);
-                    if let Some(tail) = self.parse()? {
+                    if let Some(tail) = self.parse()?
+                        && self.greet(&tail)?
+                    {
                         return Ok(Some(tail));
                     }
                 }
@@ -138,6 +158,27 @@ impl Upgrade {
                 Err(error) => return Err(Failure::socket(&error)),
             }
         }
+    }
+
+    /// Says what the line has to say first; whether the server has answered it by what followed its head.
+    fn greet(&mut self, tail: &[u8]) -> Result<bool, Failure> {
+        if let Some(greeting) = self.greeting.take() {
+            self.request = greeting;
+            self.sent = 0;
+            self.is_greeted = true;
+            self.flush()?;
+        }
+        if self.is_greeted && memchr::memmem::find(tail, GREETING_REFUSAL).is_some() {
+            return Err(Failure::Upgrade(
+                "the server refuses what the line says first",
+            ));
+        }
+        if tail.len() > HEAD_BYTES_MAX {
+            return Err(Failure::Upgrade(
+                "endless answer to what the line says first",
+            ));
+        }
+        Ok(!self.is_greeted || memchr::memmem::find(tail, GREETING_ANSWER).is_some())
     }
 
     /// Turns into an open line that starts with the bytes that came with the answer.
@@ -156,6 +197,7 @@ impl Upgrade {
             .read_buffer_size(read_bytes)
             .write_buffer_size(write_bytes);
         OpenLine {
+            is_pinged_in_json: self.is_greeted,
             stream: self.stream,
             context: WebSocketContext::from_partially_read(tail, Role::Client, Some(config)),
         }
@@ -202,6 +244,13 @@ impl OpenLine {
     pub(crate) fn read(&mut self) -> Result<Found, Failure> {
         match self.context.read(&mut self.stream) {
             Ok(Message::Ping(_)) => Ok(Found::Ping),
+            Ok(Message::Text(text))
+                if self.is_pinged_in_json && text.as_bytes().trim_ascii() == JSON_PING =>
+            {
+                self.write(text.to_string())?;
+                self.flush()?;
+                Ok(Found::Ping)
+            }
             Ok(Message::Text(text)) => Ok(Found::Message(text.into())),
             Ok(Message::Binary(bytes)) => Ok(Found::Message(bytes)),
             Ok(Message::Pong(_) | Message::Frame(_)) => Ok(Found::Other),
@@ -297,6 +346,16 @@ fn header<'a>(response: &httparse::Response<'_, 'a>, name: &str) -> Option<&'a [
 fn retry_after(response: &httparse::Response<'_, '_>) -> Option<Duration> {
     let text = std::str::from_utf8(header(response, "Retry-After")?).ok()?;
     text.parse().ok().map(Duration::from_secs)
+}
+
+/// A masked frame, for what is sent before there is a context.
+fn text_frame(text: Vec<u8>) -> Vec<u8> {
+    let mut frame = Frame::message(text, OpCode::Data(Data::Text), true);
+    frame.header_mut().mask = Some(rand::random());
+    let mut bytes = Vec::new();
+    let formatted = frame.format(&mut bytes);
+    debug_assert!(formatted.is_ok(), "a vector takes every byte");
+    bytes
 }
 
 /// Whether a socket only asks to come back later; a write before the connection stands says so too.

@@ -7,17 +7,24 @@
     reason = "the ban on reading clocks is for the server; this measures with them"
 )]
 
+mod address;
 mod arg;
 mod baseline;
 mod clock;
+mod command;
+mod compare;
 mod descriptor;
 mod dialect;
+mod diff;
 mod latency;
 mod line;
 mod machine;
+mod make;
 mod name;
 mod node;
 mod oracle;
+mod part;
+mod plan;
 mod report;
 mod sample;
 mod scenario;
@@ -31,43 +38,97 @@ mod tls;
 mod token;
 mod transport;
 
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
-use crate::arg::{CommonArg, RecordArg};
+use crate::arg::RecordArg;
+use crate::command::Scenario;
+use crate::compare::CompareArg;
+use crate::diff::DiffArg;
+use crate::make::Make;
+use crate::node::rival::store::Store;
+use crate::plan::Plan;
 use crate::report::Record;
 use crate::scenario::RunError;
-use crate::scenario::churn::{self, ChurnArg};
-use crate::scenario::d2d::{self, D2dArg};
-use crate::scenario::halfopen::{self, HalfopenArg};
-use crate::scenario::idle::{self, IdleArg};
-use crate::scenario::push::{self, PushArg};
-use crate::scenario::slow::{self, SlowArg};
-use crate::scenario::storm::{self, StormArg};
-use crate::scenario::stream::{self, StreamArg};
 
 /// Load generator for push servers
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_override_self = true)]
-enum Command {
-    #[command(mut_arg("ramp", |arg| arg.visible_alias("rate")))]
-    Idle(IdleArg),
-    Push(PushArg),
-    #[command(mut_arg("rate", |arg| arg.default_value("5000")))]
-    D2d(D2dArg),
-    Stream(StreamArg),
-    Storm(StormArg),
-    #[command(mut_arg("comeback", |arg| arg.default_value("hint")))]
-    Churn(ChurnArg),
-    Slow(SlowArg),
-    Halfopen(HalfopenArg),
+#[command(
+    version,
+    max_term_width = 100,
+    args_override_self = true,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
+struct CommandLine {
+    /// Run what a file says: several scenarios side by side and one after another, against one server
+    #[arg(long, value_name = "FILE", required = true)]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    record: RecordArg,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+enum Command {
+    #[command(flatten)]
+    Scenario(Scenario),
+    Compare(CompareArg),
+    Diff(DiffArg),
+    Report(ReportArg),
+    Install(InstallArg),
+}
+
+/// Write the page, the summary and the picture of a record again
+#[derive(Clone, Debug, Args)]
+struct ReportArg {
+    /// The directories of runs
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+}
+
+/// Fetch servers to compare with, through apt-get and npm, into target/tools/rivals or $LOADTEST_RIVALS_DIR
+///
+/// What the system has is used as it is, and nothing is installed into it.
+#[derive(Clone, Debug, Args)]
+struct InstallArg {
+    /// Which
+    #[arg(value_enum, required = true)]
+    makes: Vec<Make>,
+}
+
+/// What `diff` ends with when there is nothing to compare; clap ends with it when it does not understand.
+const NO_DIFF: u8 = 2;
+
 fn main() -> ExitCode {
-    match run(&Command::parse()) {
-        Ok(record) if record.faults.is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let line = CommandLine::parse();
+    match &line.command {
+        None => ended(run_plan(&line)),
+        Some(Command::Scenario(scenario)) => ended(run_scenario(scenario)),
+        Some(Command::Compare(arg)) => ended(run_comparison(arg)),
+        Some(Command::Diff(arg)) => match diff::run(arg) {
+            Ok(false) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::FAILURE,
+            Err(error) => {
+                screen::print_error(&error);
+                NO_DIFF.into()
+            }
+        },
+        Some(Command::Report(arg)) => ended(write_reports(arg)),
+        Some(Command::Install(arg)) => ended(install(arg)),
+    }
+}
+
+/// Passed, failed, or without a result.
+fn ended<E: std::error::Error>(outcome: Result<bool, E>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             screen::print_error(&error);
             ExitCode::FAILURE
@@ -75,40 +136,43 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<Record, RunError> {
-    let (record, screen) = match command {
-        Command::Idle(arg) => idle::run(arg)?,
-        Command::Push(arg) => push::run(arg)?,
-        Command::D2d(arg) => d2d::run(arg)?,
-        Command::Stream(arg) => stream::run(arg)?,
-        Command::Storm(arg) => storm::run(arg)?,
-        Command::Churn(arg) => churn::run(arg)?,
-        Command::Slow(arg) => slow::run(arg)?,
-        Command::Halfopen(arg) => halfopen::run(arg)?,
-    };
+fn run_scenario(scenario: &Scenario) -> Result<bool, RunError> {
+    let (record, screen) = scenario.run()?;
     screen.finish(&record);
-    keep(&record, &command.common().record)?;
-    Ok(record)
+    Ok(keep(&record, &scenario.common().record)?)
 }
 
-impl Command {
-    fn common(&self) -> &CommonArg {
-        match self {
-            Self::Idle(arg) => &arg.common,
-            Self::Push(arg) => &arg.common,
-            Self::D2d(arg) => &arg.common,
-            Self::Stream(arg) => &arg.common,
-            Self::Storm(arg) => &arg.common,
-            Self::Churn(arg) => &arg.common,
-            Self::Slow(arg) => &arg.common,
-            Self::Halfopen(arg) => &arg.common,
-        }
+fn run_plan(line: &CommandLine) -> Result<bool, RunError> {
+    // Without a subcommand it is required.
+    let path = line.plan.clone().unwrap_or_default();
+    let (record, screen) = Plan::read(&path)?.run()?;
+    screen.finish(&record);
+    Ok(keep(&record, &line.record)?)
+}
+
+fn run_comparison(arg: &CompareArg) -> Result<bool, RunError> {
+    Ok(keep(&compare::run(arg)?, &arg.record)?)
+}
+
+fn write_reports(arg: &ReportArg) -> io::Result<bool> {
+    for run in &arg.runs {
+        Record::read(run)?.write_pages(run)?;
+        screen::print_record_path(run);
     }
+    Ok(true)
 }
 
-fn keep(record: &Record, arg: &RecordArg) -> Result<(), RunError> {
+fn install(arg: &InstallArg) -> Result<bool, node::rival::store::StoreError> {
+    for make in &arg.makes {
+        screen::print_install(*make, Store::open().install(*make)?);
+    }
+    Ok(true)
+}
+
+/// Writes the record, and tells whether the run passed.
+fn keep(record: &Record, arg: &RecordArg) -> io::Result<bool> {
     if !arg.no_record {
         screen::print_record_path(&record.write(&arg.record_dir)?);
     }
-    Ok(())
+    Ok(record.faults.is_empty())
 }

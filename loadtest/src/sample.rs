@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
-use serde::{Deserialize, Serialize};
 
 /// A process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub(crate) struct ProcessSample {
     pub(crate) rss: u64,
     /// Of these, anonymous ones: without the program's own pages.
     pub(crate) rss_anon: u64,
-    /// Most resident bytes so far.
+    /// Most resident bytes so far; of several processes each one's, shared pages included.
     pub(crate) rss_peak: u64,
 }
 
@@ -32,30 +31,38 @@ pub(crate) struct KernelSample {
     pub(crate) tcp: u64,
 }
 
-/// One moment of a run: the rows of the curves in `record.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Point {
-    /// Seconds since the start of the run.
-    pub(crate) at_s: f64,
-    /// Lines open.
-    pub(crate) open: u64,
-    /// Lines that failed or were lost so far.
-    pub(crate) failed: u64,
-    /// Messages received so far.
-    pub(crate) messages: u64,
-    /// Pings received so far.
-    pub(crate) pings: u64,
-    /// Resident bytes of the server; 0 when its process is unknown.
-    pub(crate) server_rss: u64,
-    /// CPU seconds of the server so far.
-    pub(crate) server_cpu_s: f64,
-    /// CPU seconds of the generator so far.
-    pub(crate) generator_cpu_s: f64,
-}
-
 impl ProcessSample {
-    /// Reads a process by its id.
+    /// Reads a process by its id, together with those it has started. What several share counts once.
     pub(crate) fn read(pid: u32) -> io::Result<Self> {
+        let mut tree = vec![pid];
+        let mut next = 0;
+        while let Some(parent) = tree.get(next) {
+            tree.extend(children(*parent));
+            next += 1;
+        }
+        if tree.len() == 1 {
+            return Self::read_one(pid);
+        }
+        let mut sum = Self::default();
+        for pid in tree {
+            // One that has ended since is no reason to know nothing of the others.
+            let Ok(one) = Self::read_one(pid).and_then(|one| one.with_fair_share(pid)) else {
+                continue;
+            };
+            sum.cpu += one.cpu;
+            sum.rss += one.rss;
+            sum.rss_anon += one.rss_anon;
+            sum.rss_peak += one.rss_peak;
+        }
+        Ok(sum)
+    }
+
+    /// Reads this process.
+    pub(crate) fn read_own() -> io::Result<Self> {
+        Self::read_one(std::process::id())
+    }
+
+    fn read_one(pid: u32) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         Ok(Self {
             cpu: process_cpu(pid)?,
@@ -65,9 +72,15 @@ impl ProcessSample {
         })
     }
 
-    /// Reads this process.
-    pub(crate) fn read_own() -> io::Result<Self> {
-        Self::read(std::process::id())
+    /// Counts a page that several processes have as so many parts of one.
+    fn with_fair_share(self, pid: u32) -> io::Result<Self> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let shared = kib_field(&rollup, "Pss_Shmem:");
+        Ok(Self {
+            rss: kib_field(&rollup, "Pss:"),
+            rss_anon: kib_field(&rollup, "Pss_Anon:") + shared,
+            ..self
+        })
     }
 }
 
@@ -102,6 +115,13 @@ pub(crate) fn thread_cpu() -> io::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let text = text.unwrap_or_default();
+    let ids = text.split_ascii_whitespace().map(str::parse);
+    ids.filter_map(Result::ok).collect()
+}
+
 fn process_cpu(pid: u32) -> io::Result<Duration> {
     let pid = Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
     Ok(clock_gettime(clock_getcpuclockid(pid)?)?.into())
@@ -132,6 +152,12 @@ fn page_bytes() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+
+    use nix::sys::signal::{Signal, killpg};
+
     use super::*;
 
     #[test]
@@ -148,6 +174,30 @@ mod tests {
             "sockets: used 9\nTCP: inuse 4 orphan 0 tw 2 alloc 6 mem 77\nUDP: inuse 1 mem 3\n";
         assert_eq!(tcp_pages(text), 77);
         assert_eq!(tcp_pages("UDP: mem 3"), 0);
+    }
+
+    #[test]
+    fn a_process_is_read_with_those_it_started() {
+        let script = ["-c", "tail -f /dev/null & tail -f /dev/null & echo; wait"];
+        let mut parent = Command::new("sh")
+            .args(script)
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(parent.stdout.take().unwrap());
+        out.read_line(&mut String::new()).unwrap();
+        let pid = parent.id();
+        let (all, one) = (ProcessSample::read(pid), ProcessSample::read_one(pid));
+        let count = children(pid).len();
+        killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+        parent.wait().unwrap();
+        assert_eq!(count, 2);
+        let (all, one) = (all.unwrap(), one.unwrap());
+        assert!(
+            all.rss_peak > one.rss_peak && all.rss_anon > 0,
+            "{all:?} {one:?}"
+        );
     }
 
     #[test]

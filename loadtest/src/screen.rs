@@ -11,7 +11,11 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::report::Record;
+use crate::compare::table::Table as Comparison;
+use crate::diff::Diff;
+use crate::diff::change::{Change, Judgement};
+use crate::make::Make;
+use crate::report::{Figure, Record, plain};
 
 /// The progress bar, or a line now and then where there is no terminal.
 #[derive(Debug)]
@@ -73,13 +77,99 @@ impl Screen {
     pub(crate) fn finish(&self, record: &Record) {
         self.bar.finish_and_clear();
         println!("{}", table(record));
-        for warning in &record.warnings {
-            println!("warning: {warning}");
-        }
-        for fault in &record.faults {
-            println!("FAILED: {fault}");
-        }
+        print_outcome(record);
     }
+}
+
+fn print_outcome(record: &Record) {
+    for warning in &record.warnings {
+        println!("warning: {}", plain(warning));
+    }
+    for fault in &record.faults {
+        println!("FAILED: {}", plain(fault));
+    }
+}
+
+/// Shows what two runs differ in; `is_whole` shows the rest too.
+pub(crate) fn print_diff(diff: &Diff, is_whole: bool) {
+    let is_shown = |change: &&Change| is_whole || change.judgement != Judgement::Noise;
+    let shown: Vec<_> = diff.changes.iter().filter(is_shown).collect();
+    if shown.is_empty() {
+        println!("{} figures, all within the noise", diff.changes.len());
+    } else {
+        println!("{}", diff_table(&shown));
+    }
+    for note in &diff.notes {
+        println!("note: {}", plain(note));
+    }
+    for fault in &diff.new_faults {
+        println!("FAILED, and did not before: {}", plain(fault));
+    }
+}
+
+fn diff_table(changes: &[&Change]) -> Table {
+    let mut table = table_of(["", "before", "after", "change", ""].map(str::to_owned));
+    let with_range = |figure: &Figure| match figure.range_text() {
+        Some(range) => format!("{}\n{range}", figure.text()),
+        None => figure.text(),
+    };
+    for change in changes {
+        let share = change.share().map(|x| format!("{:+.1} %", x * 100.0));
+        table.add_row([
+            plain(&change.after.key),
+            with_range(&change.before),
+            with_range(&change.after),
+            share.unwrap_or_default(),
+            change.judgement.text().to_owned(),
+        ]);
+    }
+    table
+}
+
+/// A table whose columns but the first are numbers.
+fn table_of(header: impl IntoIterator<Item = String>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_header(header.into_iter().collect::<Vec<_>>());
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Shows what a part of something larger says.
+pub(crate) fn print_part(label: &str, line: &str) {
+    eprintln!("{label}: {}", plain(line));
+}
+
+/// Says what became of fetching a rival.
+pub(crate) fn print_install(make: Make, is_new: bool) {
+    let outcome = if is_new {
+        "fetched"
+    } else {
+        "needs nothing, or is there"
+    };
+    println!("{make}: {outcome}");
+}
+
+/// Shows a comparison: median, range, and share of ours.
+pub(crate) fn print_comparison(comparison: &Comparison, record: &Record) {
+    let makes = comparison.makes().map(|make| make.name());
+    let mut table = table_of(std::iter::once(String::new()).chain(makes));
+    for (name, cells) in comparison.rows() {
+        let cell = |cell: Option<(Figure, Option<f64>)>| match cell {
+            None => "not measured".to_owned(),
+            Some((figure, share)) => {
+                let share = share.map(|share| format!("{share:.2} × ours"));
+                let parts = [Some(figure.text()), figure.range_text(), share];
+                parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+            }
+        };
+        table.add_row(std::iter::once(name.to_owned()).chain(cells.into_iter().map(cell)));
+    }
+    println!("{table}");
+    print_outcome(record);
 }
 
 /// Says where the record is.
@@ -98,15 +188,9 @@ pub(crate) fn print_error(error: &dyn std::error::Error) {
 }
 
 fn table(record: &Record) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_FULL_CONDENSED)
-        .set_header([record.scenario.as_str(), "value"]);
+    let mut table = table_of([record.scenario.clone(), "value".to_owned()]);
     for figure in &record.figures {
-        table.add_row([figure.key.clone(), figure.text()]);
-    }
-    if let Some(values) = table.column_mut(1) {
-        values.set_cell_alignment(CellAlignment::Right);
+        table.add_row([plain(&figure.key), figure.text()]);
     }
     table
 }

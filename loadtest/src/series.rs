@@ -24,4 +24,18 @@ impl Series {
     pub(crate) fn push(&mut self, at_s: f64, value: f64) {
         self.points.push((at_s, value));
     }
+
+    /// One with these points.
+    #[cfg(test)]
+    pub(crate) fn of(unit: &str, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self {
+            unit: unit.to_owned(),
+            points: points.into_iter().collect(),
+        }
+    }
+
+    /// Whether there is nothing to see: no line, or one that never leaves zero.
+    pub(crate) fn is_flat_zero(&self) -> bool {
+        self.points.len() < 2 || self.points.iter().all(|(_, value)| *value == 0.0)
+    }
 }

@@ -10,6 +10,7 @@ mod install;
 mod interop;
 mod package;
 mod process;
+mod rival;
 mod stage;
 mod test;
 mod tidy;

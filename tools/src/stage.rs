@@ -9,7 +9,7 @@ use regex::Regex;
 
 use crate::process::Log;
 use crate::workspace::Workspace;
-use crate::{conformance, install, interop, package, tidy};
+use crate::{conformance, install, interop, package, rival, tidy};
 
 /// One stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -40,6 +40,8 @@ pub(crate) enum Stage {
     Interop,
     /// A browser against the real server.
     Browser,
+    /// The load generator against nginx with nchan, Bun and axum.
+    Rival,
     /// The Debian package, the systemd unit and the Dockerfile, by their linters; what is packaged starts.
     Package,
 }
@@ -125,6 +127,7 @@ impl Stage {
             Self::Conformance => conformance::run(workspace, log),
             Self::Interop => interop::run(workspace, log),
             Self::Browser => interop::run_browser(workspace, log),
+            Self::Rival => rival::run(workspace, log),
             Self::Package => package::run(workspace, log),
         }
     }

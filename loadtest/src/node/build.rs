@@ -1,4 +1,4 @@
-//! Building the server as users build it.
+//! Building servers as users build them.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,22 +7,42 @@ use serde::Deserialize;
 
 use crate::node::NodeError;
 
-const PACKAGE: &str = "tautline";
+/// A program of this workspace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    package: &'static str,
+    name: &'static str,
+    is_example: bool,
+}
 
-/// Builds the server as users run it, and asks cargo where it put the program.
-pub(super) fn build(progress: &impl Fn(&str)) -> Result<PathBuf, NodeError> {
-    let args = [
-        "build",
-        "--release",
-        "-p",
-        PACKAGE,
-        "--message-format=json-render-diagnostics",
-    ];
+/// The server.
+pub(super) const TAUTLINE: Product = Product {
+    package: "tautline",
+    name: "tautline",
+    is_example: false,
+};
+/// What one would write instead.
+pub(super) const AXUM: Product = Product {
+    package: "loadtest",
+    name: "axum_server",
+    is_example: true,
+};
+
+/// Builds a program as users run it, and asks cargo where it put it.
+pub(super) fn build(product: Product, progress: &impl Fn(&str)) -> Result<PathBuf, NodeError> {
+    let Product { package, name, .. } = product;
+    let kind = if product.is_example {
+        "--example"
+    } else {
+        "--bin"
+    };
+    let args = ["build", "--release", "-p", package, kind, name];
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    progress("building the server (release)");
+    progress(&format!("building {name} (release)"));
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(args)
-        .args(["--quiet", "--manifest-path", manifest])
+        .args(["--message-format=json-render-diagnostics", "--quiet"])
+        .args(["--manifest-path", manifest])
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
@@ -30,10 +50,10 @@ pub(super) fn build(progress: &impl Fn(&str)) -> Result<PathBuf, NodeError> {
     }
     let messages = output.stdout.split(|b| *b == b'\n');
     let programs = messages.filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
-    let mut programs = programs.filter(|artifact| artifact.target.name == PACKAGE);
+    let mut programs = programs.filter(|artifact| artifact.target.name == name);
     programs
         .find_map(|artifact| artifact.executable)
-        .ok_or(NodeError::NoProgram(PACKAGE))
+        .ok_or(NodeError::NoProgram(name))
 }
 
 /// The part of cargo's messages that names a program.

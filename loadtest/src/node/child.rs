@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -10,9 +10,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use crate::node::NodeError;
 
@@ -22,6 +23,8 @@ pub(super) struct OwnChild {
     child: Child,
     log: File,
     is_mourned: bool,
+    /// Its files, which go when it has ended.
+    _prefix: Option<TempDir>,
 }
 
 /// The line a server prints once it listens.
@@ -36,10 +39,26 @@ pub(super) struct Ready {
     pub(super) ops: Option<SocketAddr>,
 }
 
+impl Ready {
+    /// One address for everything.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        Self {
+            event: READY_EVENT.to_owned(),
+            devices: address,
+            api: address,
+            peer: None,
+            ops: None,
+        }
+    }
+}
+
+const READY_EVENT: &str = "ready";
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server told to end has ten seconds: looked at so often, so many times.
 const STOP_POLL: Duration = Duration::from_millis(20);
 const STOP_POLLS_MAX: u32 = 500;
+/// As long as a server may take to get ready.
+const LISTEN_POLLS_MAX: u32 = 1_500;
 
 impl Ready {
     /// The settings that have another process listen where this one does.
@@ -59,22 +78,8 @@ impl Ready {
 impl OwnChild {
     /// Starts it and waits until it says where it listens.
     pub(super) fn start(program: &Path, args: &[String]) -> Result<(Self, Ready), NodeError> {
-        let log = tempfile::tempfile()?;
-        let mut child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log.try_clone()?)
-            // Ctrl-C at the terminal is for us; the server is stopped when the lines are down.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| NodeError::Spawn(program.to_owned(), error))?;
-        let stdout = child.stdout.take();
-        let mut own = Self {
-            child,
-            log,
-            is_mourned: false,
-        };
+        let mut own = Self::spawn(program, args, Stdio::piped(), None)?;
+        let stdout = own.child.stdout.take();
         let lines = stdout
             .map(follow)
             .ok_or_else(|| io::Error::other("the server has no output"))?;
@@ -82,6 +87,50 @@ impl OwnChild {
             Some(ready) => Ok((own, ready)),
             None => Err(NodeError::NotReady(READY_TIMEOUT, own.last_words())),
         }
+    }
+
+    /// Starts one that says nothing, and waits until it listens where it was told to. Its files are in `prefix`.
+    pub(super) fn start_listening(
+        program: &Path,
+        args: &[String],
+        address: SocketAddr,
+        prefix: TempDir,
+    ) -> Result<Self, NodeError> {
+        let mut own = Self::spawn(program, args, Stdio::null(), Some(prefix))?;
+        for _ in 0..LISTEN_POLLS_MAX {
+            if own.child.try_wait()?.is_some() {
+                break;
+            }
+            if TcpStream::connect(address).is_ok() {
+                return Ok(own);
+            }
+            thread::park_timeout(STOP_POLL);
+        }
+        Err(NodeError::NotReady(READY_TIMEOUT, own.last_words()))
+    }
+
+    fn spawn(
+        program: &Path,
+        args: &[String],
+        stdout: Stdio,
+        prefix: Option<TempDir>,
+    ) -> Result<Self, NodeError> {
+        let log = tempfile::tempfile()?;
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(log.try_clone()?)
+            // Ctrl-C at the terminal is for us; the server is stopped when the lines are down.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| NodeError::Spawn(program.to_owned(), error))?;
+        Ok(Self {
+            child,
+            log,
+            is_mourned: false,
+            _prefix: prefix,
+        })
     }
 
     /// Its process id.
@@ -108,10 +157,9 @@ impl OwnChild {
 
     /// Asks it to end.
     pub(super) fn terminate(&mut self) -> io::Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).map_err(io::Error::other)?);
         self.is_mourned = true;
         if self.child.try_wait()?.is_none() {
-            kill(pid, Signal::SIGTERM)?;
+            kill(self.pid()?, Signal::SIGTERM)?;
         }
         Ok(())
     }
@@ -119,13 +167,21 @@ impl OwnChild {
     /// Ends it at once, without warning.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.is_mourned = true;
-        self.child.kill()?;
+        if self.child.try_wait()?.is_none() {
+            // What it started goes with it.
+            killpg(self.pid()?, Signal::SIGKILL)?;
+        }
         self.child.wait().map(drop)
     }
 
     /// Whether it has ended.
     pub(super) fn is_ended(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
+    }
+
+    fn pid(&self) -> io::Result<Pid> {
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        Ok(Pid::from_raw(pid))
     }
 
     fn end(&mut self) -> io::Result<()> {
@@ -136,8 +192,7 @@ impl OwnChild {
             }
             thread::park_timeout(STOP_POLL);
         }
-        self.child.kill()?;
-        self.child.wait().map(drop)
+        self.kill()
     }
 
     fn last_words(&mut self) -> String {
@@ -178,7 +233,7 @@ fn wait_ready(lines: &Receiver<String>) -> Option<Ready> {
         match lines.recv_timeout(READY_TIMEOUT) {
             Ok(line) => {
                 let ready = serde_json::from_str::<Ready>(&line).ok();
-                if let Some(ready) = ready.filter(|ready| ready.event == "ready") {
+                if let Some(ready) = ready.filter(|ready| ready.event == READY_EVENT) {
                     return Some(ready);
                 }
             }

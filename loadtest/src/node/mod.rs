@@ -3,32 +3,68 @@
 mod build;
 mod certificate;
 mod child;
+pub(crate) mod rival;
 pub(crate) mod target;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::node::build::build;
+use crate::make::Make;
+use crate::node::build::{TAUTLINE, build};
 use crate::node::certificate::Certificate;
 use crate::node::child::{OwnChild, Ready};
+use crate::node::rival::store::StoreError;
+use crate::node::rival::{Rival, RivalPlan};
 use crate::node::target::{API, DEVICES, PEER, Target};
 use crate::sample::ProcessSample;
 
 /// A server to be started.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerPlan {
-    /// The program; `None` builds `tautline` from this workspace.
+    /// Whose it is.
+    pub(crate) make: Make,
+    /// The program; `None` builds `tautline` from this workspace, or finds what another make needs.
     pub(crate) program: Option<PathBuf>,
-    /// Its reactors.
+    /// Its reactors; another make's threads or processes.
     pub(crate) reactors: u32,
     /// Whether it speaks TLS to devices.
     pub(crate) is_tls: bool,
-    /// More settings, `section.key=value`.
+    /// More settings, `section.key=value`. Other makes know of heartbeats only.
     pub(crate) settings: Vec<String>,
+}
+
+/// Settings that others have no word for, or another one, and that are no mistake: they reap in their own way.
+const HEARTBEATS: &str = "heartbeat.";
+/// The setting that every make has a word for.
+const PING_AFTER: &str = "heartbeat.ping_after";
+/// Heartbeats of a rival that is told nothing: those of ours.
+const PING_AFTER_DEFAULT: Duration = Duration::from_secs(45);
+
+impl ServerPlan {
+    /// Whether a make can be told this; ours says itself.
+    pub(crate) fn check_setting(make: Make, setting: &str) -> Result<(), NodeError> {
+        let key = setting.split('=').next().unwrap_or(setting);
+        if make == Make::Tautline || key.starts_with(HEARTBEATS) {
+            return Ok(());
+        }
+        Err(NodeError::Setting(make.name(), key.to_owned()))
+    }
+
+    /// The last word on heartbeats.
+    fn ping_after(&self) -> Duration {
+        let values = self
+            .settings
+            .iter()
+            .filter_map(|setting| setting.split_once('='));
+        let of_pings = values.filter(|(key, _)| *key == PING_AFTER);
+        let mut times = of_pings.filter_map(|(_, value)| humantime::parse_duration(value).ok());
+        times.next_back().unwrap_or(PING_AFTER_DEFAULT)
+    }
 }
 
 /// A server with its addresses.
@@ -44,6 +80,8 @@ pub(crate) struct Node {
     pub(crate) tls_names: Option<Vec<String>>,
     /// Its process, when it is known and on this machine.
     pub(crate) pid: Option<u32>,
+    /// What a reader of its figures must know.
+    pub(crate) notes: Vec<String>,
     child: Option<OwnChild>,
     certificate: Option<Certificate>,
     /// How it was started, to start it again.
@@ -84,6 +122,15 @@ pub(crate) enum NodeError {
     /// Lines take turns among the targets, and all must cost the same.
     #[error("some targets are ws:// and some are wss://")]
     Mixed,
+    /// A make that is only spoken to.
+    #[error("{0} is not started here: --target says where it runs")]
+    NotOurs(String),
+    /// A rival that is not on this machine.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What only ours can be told.
+    #[error("{0} has no word for `{1}` here: of settings it knows `{PING_AFTER}`")]
+    Setting(String, String),
     /// A file or pipe failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -99,9 +146,12 @@ impl Restart {
 impl Node {
     /// Starts a server of our own on free loopback ports.
     pub(crate) fn start(plan: &ServerPlan, progress: impl Fn(&str)) -> Result<Self, NodeError> {
+        if plan.make != Make::Tautline {
+            return Self::start_rival(plan, &progress);
+        }
         let program = match &plan.program {
             Some(program) => program.clone(),
-            None => build(&progress)?,
+            None => build(TAUTLINE, &progress)?,
         };
         progress("starting the server");
         let certificate = plan.is_tls.then(Certificate::make).transpose()?;
@@ -118,8 +168,36 @@ impl Node {
             peer: ready.peer.map(Target::at),
             tls_names: plan.is_tls.then(|| vec![certificate::NAME.to_owned()]),
             pid: Some(child.id()),
+            notes: Vec::new(),
             child: Some(child),
             certificate,
+        })
+    }
+
+    fn start_rival(plan: &ServerPlan, progress: &impl Fn(&str)) -> Result<Self, NodeError> {
+        if plan.is_tls {
+            return Err(NodeError::Setting(plan.make.name(), "--tls".to_owned()));
+        }
+        let rival = Rival::start(
+            &RivalPlan {
+                make: plan.make,
+                program: plan.program.clone(),
+                threads: plan.reactors,
+                ping_after: plan.ping_after(),
+            },
+            progress,
+        )?;
+        Ok(Self {
+            devices: vec![Target::at(rival.ready.devices)],
+            api: Some(Target::at(rival.ready.api)),
+            peer: None,
+            tls_names: None,
+            pid: Some(rival.child.id()),
+            notes: rival.notes,
+            child: Some(rival.child),
+            certificate: None,
+            start: None,
+            earlier_cpu: Duration::ZERO,
         })
     }
 
@@ -145,11 +223,31 @@ impl Node {
             api: api.map(|url| Target::resolve(url, &API)).transpose()?,
             peer: peer.map(|url| Target::resolve(url, &PEER)).transpose()?,
             pid,
+            notes: Vec::new(),
             child: None,
             certificate: None,
             start: None,
             earlier_cpu: Duration::ZERO,
         })
+    }
+
+    /// The same with more addresses: lines take turns among them as well.
+    pub(crate) fn at_addresses(mut self, addresses: &[IpAddr]) -> Self {
+        if addresses.is_empty() {
+            return self;
+        }
+        let spread = |target: &Target| -> Vec<Target> {
+            addresses.iter().map(|ip| target.at_address(*ip)).collect()
+        };
+        self.devices = self.devices.iter().flat_map(spread).collect();
+        let names = || {
+            self.devices
+                .iter()
+                .map(|target| target.host.clone())
+                .collect()
+        };
+        self.tls_names = self.tls_names.is_some().then(names);
+        self
     }
 
     /// Whether it was started here.
@@ -243,4 +341,33 @@ fn server_args(plan: &ServerPlan, certificate: Option<&Certificate>) -> Vec<Stri
         .into_iter()
         .chain(settings)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_on_heartbeats_counts_for_other_makes() {
+        let mut plan = ServerPlan {
+            make: Make::Axum,
+            program: None,
+            reactors: 1,
+            is_tls: false,
+            settings: vec!["heartbeat.pong_timeout=3s".to_owned()],
+        };
+        assert_eq!(plan.ping_after(), PING_AFTER_DEFAULT);
+        for time in ["20s", "1m 5s"] {
+            plan.settings.push(format!("{PING_AFTER}={time}"));
+        }
+        assert_eq!(plan.ping_after(), Duration::from_secs(65));
+    }
+
+    #[test]
+    fn other_makes_refuse_settings_that_they_have_no_word_for() {
+        assert!(ServerPlan::check_setting(Make::Bun, "heartbeat.ping_after=3s").is_ok());
+        let error = ServerPlan::check_setting(Make::Bun, "limits.lines=3").unwrap_err();
+        assert!(error.to_string().contains("`limits.lines`"), "{error}");
+        assert!(ServerPlan::check_setting(Make::Tautline, "limits.lines=3").is_ok());
+    }
 }

@@ -1,6 +1,6 @@
 //! Where a URL leads.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use crate::node::NodeError;
 
@@ -43,6 +43,14 @@ impl Target {
         })
     }
 
+    /// The same at another address: requests and certificates keep its name.
+    pub(super) fn at_address(&self, ip: IpAddr) -> Self {
+        Self {
+            address: SocketAddr::new(ip, self.address.port()),
+            ..self.clone()
+        }
+    }
+
     /// What has no name but its address.
     pub(super) fn at(address: SocketAddr) -> Self {
         Self {
@@ -75,6 +83,18 @@ mod tests {
             (target.authority.as_str(), target.host.as_str()),
             ("127.0.0.1:9", "127.0.0.1")
         );
+    }
+
+    #[test]
+    fn another_address_keeps_port_and_name() {
+        let target = Target::resolve("wss://localhost:99", &DEVICES).unwrap();
+        let other = target.at_address("10.0.0.7".parse().unwrap());
+        assert_eq!(other.address.to_string(), "10.0.0.7:99");
+        assert_eq!(
+            (other.host.as_str(), other.authority.as_str()),
+            ("localhost", "localhost:99")
+        );
+        assert!(other.is_tls);
     }
 
     fn address(url: &str, schemes: &[&str]) -> Option<(String, String, bool)> {

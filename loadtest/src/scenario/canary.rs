@@ -16,7 +16,7 @@ use crate::oracle::absence::Absences;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
 use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
-use crate::scenario::{RunError, sources};
+use crate::scenario::{NO_PUSH_PATH, RunError, sources};
 use crate::schedule::Spread;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
 use crate::swarm::catch::Catch;
@@ -60,9 +60,10 @@ impl Canary {
         let api = api.ok_or(RunError::Usage("a canary of a --target needs --api"))?;
         let names = Names::tagged(rand::random(), arg.canary.canary);
         let rows = names.rows(CONNECTIONS_MAX.min(arg.canary.canary));
-        let dialect = arg
-            .lines
-            .dialect(names, 0, arg.canary.canary_path.clone())?;
+        let path = arg.canary.canary_path.clone();
+        let path = path.or_else(|| arg.lines.against.push_path());
+        let path = path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
+        let dialect = arg.lines.dialect(names, 0, path)?;
         let habit = Habit {
             window: Some(window),
             ..Habit::default()
@@ -120,6 +121,7 @@ impl Canary {
             .series
             .extend(timeline.into_iter().flat_map(|line| line.series("canary")));
         record.add(lap_figures(&self.laps, &catch));
+        record.keep_distribution("canary", &catch.delivery());
         record.add(book.lateness.figures("canary.lateness"));
         record.add([Figure::new("canary.lines_lost", count(total.lost), "")]);
         record.add(verdict_figures("canary", &verdict));

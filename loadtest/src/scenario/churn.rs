@@ -59,7 +59,7 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     };
     let by = arg.by.unwrap_or(usual);
     let names = lines.names();
-    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path())?;
+    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let mut habit = arg.returning.habit(&names, WINDOW);
     habit.age_max = (by == ChurnBy::Device).then_some(arg.age);
     let settings = match by {

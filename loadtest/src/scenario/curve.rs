@@ -14,6 +14,9 @@ pub(super) struct Curves {
     series: BTreeMap<String, Series>,
 }
 
+/// With so many points every two become one, and half as many are added from then on: a day is as large as an hour.
+const POINTS_MAX: usize = 2_400;
+
 impl Curves {
     /// No points yet; then one each interval.
     pub(super) fn new(interval: Duration, first: Reading) -> Self {
@@ -72,6 +75,11 @@ impl Curves {
             self.push("server.cpu", "cores", at, us / 1e6 / seconds);
         }
         self.last = *reading;
+        let points = self.series.values().map(|series| series.points.len()).max();
+        if points >= Some(POINTS_MAX) {
+            self.series.values_mut().for_each(thin);
+            self.interval *= 2;
+        }
     }
 
     /// All curves.
@@ -84,5 +92,76 @@ impl Curves {
         series
             .or_insert_with(|| Series::new(unit))
             .push(at_s, value);
+    }
+}
+
+/// Makes one point of two. A rate is that of both together, a count the later one.
+fn thin(series: &mut Series) {
+    let is_rate = ["/s", "cores"].contains(&series.unit.as_str());
+    let pairs = series.points.chunks(2).map(|pair| match pair {
+        [(_, a), (at, b)] if is_rate => (*at, f64::midpoint(*a, *b)),
+        [_, last] | [last] => *last,
+        _ => (0.0, 0.0),
+    });
+    series.points = pairs.collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{KernelSample, ProcessSample};
+    use crate::swarm::tally::Total;
+
+    fn reading(ms: u64) -> Reading {
+        Reading {
+            at: Duration::from_millis(ms),
+            total: Total {
+                opened: ms / 100,
+                pings: ms,
+                ..Total::default()
+            },
+            server: None,
+            generator: ProcessSample::default(),
+            kernel: KernelSample::default(),
+        }
+    }
+
+    #[test]
+    fn a_curve_has_counts_and_rates() {
+        let mut curves = Curves::new(Duration::from_millis(400), reading(0));
+        for ms in [100, 500, 1_500] {
+            curves.note(&reading(ms));
+        }
+        let series = curves.finish();
+        assert_eq!(series["lines.open"].points, [(0.5, 5.0), (1.5, 15.0)]);
+        assert_eq!(
+            series["lines.pings"].points,
+            [(0.5, 1_000.0), (1.5, 1_000.0)]
+        );
+        assert!(
+            !series.contains_key("server.rss"),
+            "its process is not known"
+        );
+    }
+
+    #[test]
+    fn a_day_is_kept_in_as_few_points_as_an_hour() {
+        let mut curves = Curves::new(Duration::from_millis(250), reading(0));
+        for tick in 1..86_400 * 4 {
+            curves.note(&reading(tick * 250));
+        }
+        let series = curves.finish();
+        let points = &series["lines.open"].points;
+        assert!(
+            (POINTS_MAX / 2 - 1..POINTS_MAX).contains(&points.len()),
+            "{}",
+            points.len()
+        );
+        assert!(
+            points.is_sorted(),
+            "counts are those of the time they stand at"
+        );
+        let mut rates = series["lines.pings"].points.iter().map(|(_, rate)| *rate);
+        assert!(rates.all(|rate| (rate - 1_000.0).abs() < 1e-6));
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(arg: &HalfopenArg) -> Result<(Record, Screen), RunError> {
     if vanishing.count == 0 || arg.probe_rate <= 0.0 {
         return Err(RunError::Usage("nobody would vanish, or be asked for"));
     }
-    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path())?;
+    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = arg.returning.habit(&names, WINDOW);
     let shadows = habit.shadows.clone();
     let settings = heartbeat_settings(arg.ping_after);

@@ -57,7 +57,7 @@ pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
 }
 
 /// A pong must be due before the next ping is.
-pub(super) fn heartbeat_settings(ping_after: Duration) -> [String; 2] {
+pub(crate) fn heartbeat_settings(ping_after: Duration) -> [String; 2] {
     let pong_timeout = PONG_TIMEOUT_MAX.min(ping_after / 2);
     [("ping_after", ping_after), ("pong_timeout", pong_timeout)]
         .map(|(key, time)| format!("heartbeat.{key}={}", humantime::format_duration(time)))

@@ -15,6 +15,7 @@ pub(crate) mod storm;
 pub(crate) mod stream;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,13 +25,15 @@ use mio::{Events, Poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
+use crate::address::{self, AddressBlock};
 use crate::arg::{CommonArg, LineArg, TlsArg};
 use crate::clock::Clock;
 use crate::descriptor;
 use crate::dialect::Dialect;
 use crate::machine;
 use crate::node::{Node, NodeError, ServerPlan};
-use crate::report::{Figure, Record};
+use crate::plan::PlanError;
+use crate::report::{Figure, Phase, Record};
 use crate::scenario::canary::Canary;
 use crate::scenario::curve::Curves;
 use crate::scenario::reading::{Reading, count, live_text};
@@ -63,6 +66,14 @@ pub(crate) enum RunError {
     /// The canary was not well before anything began.
     #[error("the canary's lines do not open: {0}")]
     Canary(String),
+    /// The plan cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Others have one table of descriptors for all their lines.
+    #[error(
+        "{0} lines are more than a server with one table of descriptors can have here: {1}, with a limit of {2} open files"
+    )]
+    Room(u32, u32, u32),
     /// The command line lacks something.
     #[error("{0}")]
     Usage(&'static str),
@@ -96,10 +107,17 @@ struct Peak {
 
 /// How often the screen is drawn and conditions are looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// One point of the curve each so many seconds.
-const POINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Rates on the screen, and latencies over time, are those of so much time.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Points of the other curves are so far apart.
+const CURVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Lines for each reactor of a server we start: below the descriptor limit of most machines, with room for skew.
 const REACTOR_LINES: u32 = 15_000;
+/// Scenarios in which lines or streams send.
+const RECORD_SCENARIOS: [&str; 2] = ["d2d", "stream"];
+/// What is missing when nobody says where messages go.
+pub(crate) const NO_PUSH_PATH: &str =
+    "pushing to a raw server needs a path, such as --push-path /push/{device}";
 /// The second byte of the loopback addresses that lines connect from.
 const LINE_NET: u8 = 1;
 /// A generator later than this in more than one of a hundred cases tells of itself, not of the server.
@@ -115,17 +133,25 @@ impl Stage {
         dialect: Dialect,
         habit: Habit,
     ) -> Result<(Self, Reading), RunError> {
-        let record = Record::new(scenario);
+        let mut record = Record::new(scenario);
         let screen = Screen::open();
         let is_interrupted = watch_signals()?;
+        if !arg.lines.against.takes_records() && RECORD_SCENARIOS.contains(&scenario) {
+            return Err(RunError::Usage(
+                "of all makes only tautline takes messages from lines or streams",
+            ));
+        }
         let node = open_node(arg, settings, &screen)?;
+        record.notes.clone_from(&node.notes);
         let clock = Clock::start();
         let tls = tls_plan(&node, &arg.tls)?;
-        let interval = habit.window.unwrap_or(POINT_INTERVAL);
-        let canary = Canary::open(arg, &node, tls.clone(), interval, clock)?;
+        let window = habit.window.unwrap_or(RATE_INTERVAL);
+        let interval = habit.window.unwrap_or(CURVE_INTERVAL);
+        let canary = Canary::open(arg, &node, tls.clone(), window, clock)?;
         let before = Reading::take(&node, Total::default(), clock)?;
         let lines = dialect.names.lines();
         let plan = swarm_plan(&node, &arg.lines, tls.clone(), dialect, habit)?;
+        record.warnings.extend(ports_warning(&plan, lines));
         let swarm = Swarm::start(plan, clock)?;
         let pulse = Poll::new()?;
         let stage = Self {
@@ -216,6 +242,10 @@ impl Stage {
         mut step: impl FnMut(&Reading) -> u64,
     ) -> Result<Reading, RunError> {
         self.screen.start_phase(phase, steps);
+        self.record.phases.push(Phase {
+            name: phase.to_owned(),
+            at_s: self.clock.now().as_secs_f64(),
+        });
         if let Some(canary) = &mut self.canary {
             canary.start_lap(phase, self.clock.now());
         }
@@ -224,9 +254,9 @@ impl Stage {
             let done = step(&reading);
             self.screen
                 .show(done.min(steps), live_text(&self.last, &reading), reading.at);
-            self.keep_point(&reading);
             self.curves.note(&reading);
             self.peak.note(&reading);
+            self.note_last(&reading);
             self.note_faults();
             if done >= steps || self.is_halted() {
                 return Ok(reading);
@@ -270,6 +300,7 @@ impl Stage {
         }
         let catch = self.swarm.stop(cut)?;
         self.record.series.extend(self.curves.finish());
+        self.record.keep_distribution("ramp.open", &catch.opening);
         self.node.stop()?;
         Ok((self.record, self.screen, catch))
     }
@@ -286,12 +317,10 @@ impl Stage {
         self.record.faults.extend(self.node.obituary());
     }
 
-    fn keep_point(&mut self, reading: &Reading) {
-        if reading.at - self.last.at < POINT_INTERVAL {
-            return;
+    fn note_last(&mut self, reading: &Reading) {
+        if reading.at - self.last.at >= RATE_INTERVAL {
+            self.last = *reading;
         }
-        self.record.points.push(reading.point());
-        self.last = *reading;
     }
 
     /// A signal ends the wait early.
@@ -326,6 +355,19 @@ pub(crate) fn ramp_warning(total: &Total) -> Option<String> {
     })
 }
 
+/// Says so when there are more lines than pairs of addresses have ports.
+fn ports_warning(plan: &SwarmPlan, lines: u32) -> Option<String> {
+    let targets: BTreeSet<_> = plan.targets.iter().map(|target| target.address).collect();
+    let pairs = plan.sources.count()? * targets.len();
+    let room = u64::from(address::ports()) * pairs as u64;
+    (u64::from(lines) > room).then(|| {
+        format!(
+            "{lines} lines are more than {pairs} pairs of addresses have ports, {room}: --sources and --destinations \
+             make more pairs"
+        )
+    })
+}
+
 /// A server that lives on is told goodbye.
 fn cut(node: &Node) -> Cut {
     if node.is_own() {
@@ -335,14 +377,25 @@ fn cut(node: &Node) -> Cut {
     }
 }
 
-fn open_node(arg: &CommonArg, settings: &[String], screen: &Screen) -> Result<Node, NodeError> {
+/// The server of a run: a running one, or one that is started.
+pub(crate) fn open_node(
+    arg: &CommonArg,
+    settings: &[String],
+    screen: &Screen,
+) -> Result<Node, NodeError> {
     let (server, lines) = (&arg.server, &arg.lines);
     if !server.target.is_empty() {
         let (api, peer) = (server.api.as_deref(), server.peer.as_deref());
-        return Node::attach(&server.target, api, peer, server.pid);
+        let node = Node::attach(&server.target, api, peer, server.pid)?;
+        return Ok(node.at_addresses(&AddressBlock::all(&server.destinations)));
     }
     let cores = u32::try_from(machine::cores()).unwrap_or(1);
+    let make = lines.against;
+    for setting in &server.set {
+        ServerPlan::check_setting(make, setting)?;
+    }
     let plan = ServerPlan {
+        make,
         program: server.server.clone(),
         reactors: server
             .reactors
@@ -386,8 +439,8 @@ fn swarm_plan(
 
 /// `net` keeps swarms apart on loopback.
 fn sources(node: &Node, lines: &LineArg, net: u8) -> Sources {
-    if !lines.source.is_empty() {
-        Sources::Given(lines.source.clone())
+    if !lines.sources.is_empty() {
+        Sources::Given(AddressBlock::all(&lines.sources))
     } else if node.is_loopback() {
         Sources::Loopback(net)
     } else {
@@ -396,7 +449,7 @@ fn sources(node: &Node, lines: &LineArg, net: u8) -> Sources {
 }
 
 /// The first signal asks for an orderly end; a second one ends the process.
-fn watch_signals() -> io::Result<Arc<AtomicBool>> {
+pub(crate) fn watch_signals() -> io::Result<Arc<AtomicBool>> {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let is_second = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -6,7 +6,7 @@ use crate::arg::{CommonArg, SendArg};
 use crate::dialect::Template;
 use crate::report::Record;
 use crate::scenario::sending::Sent;
-use crate::scenario::{RunError, Stage};
+use crate::scenario::{NO_PUSH_PATH, RunError, Stage};
 use crate::screen::Screen;
 use crate::sender::Medium;
 use crate::swarm::Habit;
@@ -23,9 +23,9 @@ pub(crate) struct PushArg {
     /// Level to wait for, added to the path as `wait`
     #[arg(long)]
     pub(crate) wait: Option<String>,
-    /// Where messages go; {device} and {account} are filled in
-    #[arg(long, default_value = "/v1/devices/{device}/messages")]
-    pub(crate) push_path: Template,
+    /// Where messages go; {device} and {account} are filled in [default: as for --against]
+    #[arg(long)]
+    pub(crate) push_path: Option<Template>,
     #[command(flatten)]
     pub(crate) send: SendArg,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(crate) fn run(arg: &PushArg) -> Result<(Record, Screen), RunError> {
     }
     let names = lines.names();
     let rows = names.rows(arg.senders);
-    let dialect = lines.dialect(names, 0, push_path(arg))?;
+    let dialect = lines.dialect(names, 0, push_path(arg)?)?;
     let (mut stage, before) =
         Stage::open("push", &arg.common, &[], dialect.clone(), Habit::default())?;
     let api = stage.node.api.clone();
@@ -54,9 +54,12 @@ pub(crate) fn run(arg: &PushArg) -> Result<(Record, Screen), RunError> {
     sent.close(stage, "push", (&before, &ramped), limits)
 }
 
-fn push_path(arg: &PushArg) -> Template {
-    match &arg.wait {
-        Some(level) => arg.push_path.with_query("wait", level),
-        None => arg.push_path.clone(),
-    }
+fn push_path(arg: &PushArg) -> Result<Template, RunError> {
+    let usual = || arg.common.lines.against.push_path();
+    let path = arg.push_path.clone().or_else(usual);
+    let path = path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
+    Ok(match &arg.wait {
+        Some(level) => path.with_query("wait", level),
+        None => path,
+    })
 }

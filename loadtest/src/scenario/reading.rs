@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::node::Node;
 use crate::report::Figure;
-use crate::sample::{KernelSample, Point, ProcessSample};
+use crate::sample::{KernelSample, ProcessSample};
 use crate::swarm::catch::Catch;
 use crate::swarm::tally::Total;
 
@@ -30,21 +30,6 @@ impl Reading {
             generator: ProcessSample::read_own()?,
             kernel: KernelSample::read()?,
         })
-    }
-
-    /// This moment as a point of the curve.
-    pub(crate) fn point(&self) -> Point {
-        let server = self.server.unwrap_or_default();
-        Point {
-            at_s: self.at.as_secs_f64(),
-            open: self.total.open(),
-            failed: self.total.failed + self.total.lost,
-            messages: self.total.messages,
-            pings: self.total.pings,
-            server_rss: server.rss,
-            server_cpu_s: server.cpu.as_secs_f64(),
-            generator_cpu_s: self.generator.cpu.as_secs_f64(),
-        }
     }
 
     /// Seconds from another reading to this one.

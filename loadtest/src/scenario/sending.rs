@@ -114,8 +114,8 @@ impl Sent {
         record.add([Figure::new("lines.lost", count(end.total.lost), "")]);
         record.add(reach.map(|(name, n)| Figure::new(format!("{scenario}.{name}"), n, "")));
         record.add(rate_figures(scenario, warm, end, book));
-        record.add(catch.delivery().figures(&format!("{scenario}.delivery")));
-        record.add(book.round_trip.figures(&format!("{scenario}.round_trip")));
+        record.add_latency(&format!("{scenario}.delivery"), &catch.delivery());
+        record.add_latency(&format!("{scenario}.round_trip"), &book.round_trip);
         record.add(verdict_figures("messages", &verdict));
         record.warnings.extend(ramp_warning(&ramped.total));
         record.warnings.extend(warnings(book));

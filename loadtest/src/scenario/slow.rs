@@ -57,7 +57,7 @@ pub(crate) fn run(arg: &SlowArg) -> Result<(Record, Screen), RunError> {
     if slow.count == 0 {
         return Err(RunError::Usage("this share of the lines is none"));
     }
-    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path())?;
+    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = arg.returning.habit(&names, WINDOW);
     let shadows = habit.shadows.clone();
     let (mut stage, before) = Stage::open("slow", &arg.common, &[], dialect.clone(), habit)?;

@@ -68,7 +68,7 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     check(arg)?;
     let lines = &arg.common.lines;
     let names = lines.names();
-    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path())?;
+    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = arg.returning.habit(&names, WINDOW);
     let shadows = habit.shadows.clone();
     let (mut stage, before) = Stage::open("storm", &arg.common, &[], dialect.clone(), habit)?;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::arg::parse_rate;
 use crate::dialect::{Dialect, Template};
+use crate::make::Make;
 use crate::name::Row;
 use crate::oracle::Verdict;
 use crate::oracle::absence::Absences;
@@ -15,7 +16,7 @@ use crate::oracle::shadow::Shadows;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
 use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
-use crate::scenario::{RunError, Stage};
+use crate::scenario::{NO_PUSH_PATH, RunError, Stage};
 use crate::schedule::Spread;
 use crate::sender::book::Book;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
@@ -28,13 +29,9 @@ pub(crate) struct TrafficArg {
     /// Pushes per second to random lines, open loop, all the while; 0: none
     #[arg(long, value_name = "RATE", value_parser = parse_rate, default_value = "500")]
     pub(crate) push_rate: f64,
-    /// Where they go; {device} and {account} are filled in
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/v1/devices/{device}/messages"
-    )]
-    pub(crate) push_path: Template,
+    /// Where they go; {device} and {account} are filled in [default: as for --against]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) push_path: Option<Template>,
     /// Level to wait for, added to the path as `wait`
     #[arg(long, default_value = "written")]
     pub(crate) wait: String,
@@ -84,9 +81,14 @@ pub(super) const CONNECTIONS_MAX: u32 = 4;
 const PIPELINE_MAX: u32 = 16;
 
 impl TrafficArg {
-    /// Where pushes go.
-    pub(super) fn path(&self) -> Template {
-        self.push_path.with_query("wait", &self.wait)
+    /// Where pushes to a server of this make go.
+    pub(super) fn path(&self, make: Make) -> Result<Template, RunError> {
+        let path = self.push_path.clone().or_else(|| make.push_path());
+        match path {
+            Some(path) => Ok(path.with_query("wait", &self.wait)),
+            None if self.push_rate > 0.0 => Err(RunError::Usage(NO_PUSH_PATH)),
+            None => Ok(Template::root()),
+        }
     }
 
     /// A part that pushes over HTTP to these lines; none if nothing is to be pushed.

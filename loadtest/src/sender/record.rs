@@ -232,6 +232,7 @@ mod tests {
 
     fn plan(form: Form) -> RecordPlan {
         let upgrade = Dialect {
+            make: crate::make::Make::Tautline,
             names: Names::new(0, 10, ACCOUNT_LINES),
             line_path: "/ws".parse().unwrap(),
             push_path: "/".parse().unwrap(),

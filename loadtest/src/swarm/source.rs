@@ -23,6 +23,15 @@ const SOURCE_LINES: u32 = 12_000;
 const LIVES: u8 = 8;
 
 impl Sources {
+    /// How many there are; `None` if there are always enough.
+    pub(crate) fn count(&self) -> Option<usize> {
+        match self {
+            Self::Kernel => Some(1),
+            Self::Given(addresses) => Some(addresses.len().max(1)),
+            Self::Loopback(_) => None,
+        }
+    }
+
     /// The address for the `start`th start of a line.
     pub(crate) fn of(&self, names: &Names, LineId(n): LineId, start: u16) -> Option<IpAddr> {
         let LineId(first) = names.first();

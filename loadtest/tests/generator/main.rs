@@ -6,10 +6,16 @@
 )]
 
 mod canary;
+mod compare;
+mod diff;
+mod foreign_server;
 mod line;
 mod lying_server;
+mod make;
 mod message;
+mod plan;
 mod real;
+mod report;
 mod run;
 mod storm;
 mod tls;

@@ -22,6 +22,12 @@ impl Run {
             .unwrap()
     }
 
+    /// A curve: seconds and values.
+    pub(crate) fn series(&self, name: &str) -> Vec<(f64, f64)> {
+        let points = self.record["series"][name]["points"].clone();
+        serde_json::from_value(points).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
     pub(crate) fn faults(&self) -> String {
         self.record["faults"].to_string()
     }

@@ -1,0 +1,62 @@
+//! The scenarios as the command line, a plan and a comparison name them.
+
+use clap::Subcommand;
+
+use crate::arg::CommonArg;
+use crate::report::Record;
+use crate::scenario::RunError;
+use crate::scenario::churn::{self, ChurnArg};
+use crate::scenario::d2d::{self, D2dArg};
+use crate::scenario::halfopen::{self, HalfopenArg};
+use crate::scenario::idle::{self, IdleArg};
+use crate::scenario::push::{self, PushArg};
+use crate::scenario::slow::{self, SlowArg};
+use crate::scenario::storm::{self, StormArg};
+use crate::scenario::stream::{self, StreamArg};
+use crate::screen::Screen;
+
+/// A scenario with its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    #[command(mut_arg("ramp", |arg| arg.visible_alias("rate")))]
+    Idle(IdleArg),
+    Push(PushArg),
+    #[command(mut_arg("rate", |arg| arg.default_value("5000")))]
+    D2d(D2dArg),
+    Stream(StreamArg),
+    Storm(StormArg),
+    #[command(mut_arg("comeback", |arg| arg.default_value("hint")))]
+    Churn(ChurnArg),
+    Slow(SlowArg),
+    Halfopen(HalfopenArg),
+}
+
+impl Scenario {
+    /// Runs it.
+    pub(crate) fn run(&self) -> Result<(Record, Screen), RunError> {
+        match self {
+            Self::Idle(arg) => idle::run(arg),
+            Self::Push(arg) => push::run(arg),
+            Self::D2d(arg) => d2d::run(arg),
+            Self::Stream(arg) => stream::run(arg),
+            Self::Storm(arg) => storm::run(arg),
+            Self::Churn(arg) => churn::run(arg),
+            Self::Slow(arg) => slow::run(arg),
+            Self::Halfopen(arg) => halfopen::run(arg),
+        }
+    }
+
+    /// What all scenarios have.
+    pub(crate) fn common(&self) -> &CommonArg {
+        match self {
+            Self::Idle(arg) => &arg.common,
+            Self::Push(arg) => &arg.common,
+            Self::D2d(arg) => &arg.common,
+            Self::Stream(arg) => &arg.common,
+            Self::Storm(arg) => &arg.common,
+            Self::Churn(arg) => &arg.common,
+            Self::Slow(arg) => &arg.common,
+            Self::Halfopen(arg) => &arg.common,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Servers of other makes, started for a comparison: on free loopback ports, with files of their own, gone with the run.
+
+mod nchan;
+pub(crate) mod store;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::make::Make;
+use crate::node::NodeError;
+use crate::node::build::{AXUM, build};
+use crate::node::child::{OwnChild, Ready};
+use crate::node::rival::store::Store;
+
+/// How a rival is to run.
+#[derive(Clone, Debug)]
+pub(super) struct RivalPlan {
+    /// Whose it is.
+    pub(super) make: Make,
+    /// The program, for those that are one; found or built if it is not given.
+    pub(super) program: Option<PathBuf>,
+    /// Its threads or processes.
+    pub(super) threads: u32,
+    /// Silence after which it pings.
+    pub(super) ping_after: Duration,
+}
+
+/// A rival that listens.
+#[derive(Debug)]
+pub(super) struct Rival {
+    pub(super) child: OwnChild,
+    pub(super) ready: Ready,
+    /// What a reader of the figures must know about it.
+    pub(super) notes: Vec<String>,
+}
+
+/// What we give Bun to run.
+const BUN_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rivals/bun.js");
+
+impl Rival {
+    /// Starts it, and waits until it listens.
+    pub(super) fn start(plan: &RivalPlan, progress: &impl Fn(&str)) -> Result<Self, NodeError> {
+        let name = plan.make.name();
+        match plan.make {
+            Make::Nchan | Make::NchanDefault => nchan::start(plan, progress),
+            Make::Axum => axum(plan, progress),
+            Make::Bun => bun(plan, progress),
+            Make::Tautline | Make::Centrifugo | Make::Raw => Err(NodeError::NotOurs(name)),
+        }
+    }
+}
+
+/// Whole seconds, at least one: what some makes count heartbeats in.
+fn seconds(time: Duration) -> u64 {
+    let is_more = time.subsec_nanos() > 0;
+    (time.as_secs() + u64::from(is_more)).max(1)
+}
+
+fn axum(plan: &RivalPlan, progress: &impl Fn(&str)) -> Result<Rival, NodeError> {
+    let program = match &plan.program {
+        Some(program) => program.clone(),
+        None => build(AXUM, progress)?,
+    };
+    progress("starting axum");
+    let args = [
+        plan.threads.to_string(),
+        plan.ping_after.as_secs_f64().to_string(),
+    ];
+    let (child, ready) = OwnChild::start(&program, &args)?;
+    let note = format!(
+        "axum on {} threads with jemalloc and buffers of 512 bytes; it answers a push when the message is queued for \
+         the line, ours when it is written",
+        plan.threads
+    );
+    Ok(Rival {
+        child,
+        ready,
+        notes: vec![note],
+    })
+}
+
+fn bun(plan: &RivalPlan, progress: &impl Fn(&str)) -> Result<Rival, NodeError> {
+    let (program, version) = match &plan.program {
+        Some(program) => (program.clone(), "of one's own".to_owned()),
+        None => Store::open().bun()?,
+    };
+    progress("starting bun");
+    let args = [BUN_SERVER.to_owned(), seconds(plan.ping_after).to_string()];
+    let (child, ready) = OwnChild::start(&program, &args)?;
+    let note = format!(
+        "bun {version} on one thread, as it runs JavaScript: a second process would not know the devices of the first; \
+         its memory is returned by a garbage collector, in its own time"
+    );
+    Ok(Rival {
+        child,
+        ready,
+        notes: vec![note],
+    })
+}

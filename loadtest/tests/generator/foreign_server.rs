@@ -1,0 +1,185 @@
+//! Doubles of other makes: as much of nchan and Centrifugo as the generator speaks to, and no patience with mistakes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::protocol::Role;
+use tungstenite::{Message, WebSocket};
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// Lines at `/line/ID`, messages at `/push/ID`.
+    Nchan,
+    /// One path for all lines, which connect and subscribe in JSON; a call that names the device in its body.
+    Centrifugo,
+    /// The same, and nobody may subscribe.
+    CentrifugoRefuses,
+}
+
+/// The running server; it ends with the test's process.
+pub(crate) struct ForeignServer {
+    pub(crate) lines: SocketAddr,
+    pub(crate) api: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: BTreeMap<String, WebSocket<TcpStream>>,
+    sources: BTreeSet<String>,
+    pongs: usize,
+}
+
+impl ForeignServer {
+    pub(crate) fn start(foreign: Foreign) -> io::Result<Self> {
+        let (lines, api) = (
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        );
+        let server = Self {
+            lines: lines.local_addr()?,
+            api: api.local_addr()?,
+            state: Arc::default(),
+        };
+        for (listener, serve) in [(lines, serve_line as fn(_, _, &_) -> _), (api, serve_api)] {
+            let state = server.state.clone();
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let state = state.clone();
+                    thread::spawn(move || serve(foreign, stream, &state));
+                }
+            });
+        }
+        Ok(server)
+    }
+
+    pub(crate) fn lines_seen(&self) -> usize {
+        self.state.lock().lines.len()
+    }
+
+    /// Pings in JSON that were answered.
+    pub(crate) fn pongs(&self) -> usize {
+        self.state.lock().pongs
+    }
+
+    /// Where lines came from.
+    pub(crate) fn sources(&self) -> Vec<String> {
+        self.state.lock().sources.iter().cloned().collect()
+    }
+}
+
+fn serve_line(foreign: Foreign, stream: TcpStream, state: &Arc<Mutex<State>>) -> Option<()> {
+    let from = stream.peer_addr().ok()?.ip().to_string();
+    let writing = stream.try_clone().ok()?;
+    let mut path = String::new();
+    #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
+    let callback = |request: &Request, response: Response| {
+        path = request.uri().path().to_owned();
+        Ok(response)
+    };
+    let mut line = tungstenite::accept_hdr(stream, callback).ok()?;
+    let device = match foreign {
+        Foreign::Nchan => path.strip_prefix("/line/")?.to_owned(),
+        Foreign::Centrifugo | Foreign::CentrifugoRefuses => {
+            assert_eq!(path, "/connection/websocket");
+            subscribe(foreign, &mut line)?
+        }
+    };
+    let writing = WebSocket::from_raw_socket(writing, Role::Server, None);
+    state.lock().lines.insert(device.clone(), writing);
+    state.lock().sources.insert(from);
+    if foreign == Foreign::Centrifugo {
+        state
+            .lock()
+            .lines
+            .get_mut(&device)?
+            .send(Message::text("{}"))
+            .ok()?;
+    }
+    while let Ok(message) = line.read() {
+        if foreign == Foreign::Centrifugo && message.is_text() {
+            assert_eq!(message, Message::text("{}"));
+            state.lock().pongs += 1;
+        }
+    }
+    Some(())
+}
+
+/// Both commands come in one frame, and get two replies in two.
+fn subscribe(foreign: Foreign, line: &mut WebSocket<TcpStream>) -> Option<String> {
+    let text = line.read().ok()?;
+    let commands: Vec<Value> = text
+        .to_text()
+        .ok()?
+        .lines()
+        .map(|command| serde_json::from_str(command).unwrap())
+        .collect();
+    assert!(
+        commands.len() == 2 && commands[0]["connect"].is_object(),
+        "{text}"
+    );
+    let device = commands[1]["subscribe"]["channel"].as_str()?.to_owned();
+    line.send(Message::text(json!({"id": 1, "connect": {}}).to_string()))
+        .ok()?;
+    let reply = match foreign {
+        Foreign::CentrifugoRefuses => json!({"id": 2, "error": {"code": 103}}),
+        Foreign::Nchan | Foreign::Centrifugo => json!({"id": 2, "subscribe": {}}),
+    };
+    line.send(Message::text(reply.to_string())).ok()?;
+    (foreign == Foreign::Centrifugo).then_some(device)
+}
+
+fn serve_api(foreign: Foreign, mut stream: TcpStream, state: &Arc<Mutex<State>>) -> Option<()> {
+    let mut input = BufReader::new(stream.try_clone().ok()?);
+    loop {
+        let (path, headers, body) = read_request(&mut input)?;
+        let (device, message) = match foreign {
+            Foreign::Nchan => (path.strip_prefix("/push/")?.to_owned(), body),
+            Foreign::Centrifugo | Foreign::CentrifugoRefuses => {
+                assert_eq!(
+                    (path.as_str(), headers["x-api-key"].as_str()),
+                    ("/api/publish", "k")
+                );
+                let call: Value = serde_json::from_str(&body).unwrap();
+                let device = call["channel"].as_str()?.to_owned();
+                (
+                    device,
+                    json!({"push": {"pub": {"data": call["data"]}}}).to_string(),
+                )
+            }
+        };
+        let sent = state
+            .lock()
+            .lines
+            .get_mut(&device)?
+            .send(Message::text(message));
+        let status = if sent.is_ok() { 201 } else { 410 };
+        let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
+        stream.write_all(answer.as_bytes()).ok()?;
+    }
+}
+
+fn read_request(input: &mut impl BufRead) -> Option<(String, BTreeMap<String, String>, String)> {
+    let mut line = String::new();
+    input.read_line(&mut line).ok().filter(|n| *n > 0)?;
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut header = String::new();
+        input.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim().split_once(": ") else {
+            break;
+        };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
+    input.read_exact(&mut body).ok()?;
+    Some((path, headers, String::from_utf8(body).ok()?))
+}
