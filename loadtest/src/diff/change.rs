@@ -1,5 +1,6 @@
 //! One figure of two runs.
 
+use crate::make::Make;
 use crate::report::Figure;
 
 /// How far figures of the same code differ from run to run, as a share of their value.
@@ -96,6 +97,7 @@ fn wish(figure: &Figure) -> Wish {
     let is_generators =
         word(figure).any(|w| ["generator", "sender_cpu", "generator_cpu"].contains(&w));
     match figure.unit.as_str() {
+        _ if is_of_others(figure) => Wish::Neither,
         _ if is_fault(figure) => Wish::Less,
         _ if is_generators || word(figure).any(|w| w == "baseline") => Wish::Neither,
         "/s" if word(figure).any(|w| w == "ping_rate") => Wish::Neither,
@@ -103,6 +105,14 @@ fn wish(figure: &Figure) -> Wish {
         "µs" | "s" | "B" | "cores" | "×" => Wish::Less,
         _ => Wish::Neither,
     }
+}
+
+/// Of a comparison: what another make does, and how far it is from ours.
+fn is_of_others(figure: &Figure) -> bool {
+    let mut words = word(figure);
+    let first = words.next();
+    let ours = Make::Tautline.name();
+    first == Some("ratio") || first == Some("compare") && words.next() != Some(&ours)
 }
 
 /// What should be zero.
@@ -195,6 +205,18 @@ mod tests {
         assert_eq!(
             once("hold.generator_cpu", "cores", 0.1, 0.9),
             Judgement::Different
+        );
+        assert_eq!(
+            once("compare.axum.pushes", "/s", 100.0, 9.0),
+            Judgement::Different
+        );
+        assert_eq!(
+            once("ratio.axum.pushes", "×", 2.0, 9.0),
+            Judgement::Different
+        );
+        assert_eq!(
+            once("compare.tautline.pushes", "/s", 100.0, 9.0),
+            Judgement::Worse
         );
         assert_eq!(
             once("hold.ping_rate", "/s", 100.0, 900.0),

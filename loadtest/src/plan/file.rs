@@ -38,8 +38,25 @@ pub(super) struct Mistake {
 /// The key that names a run's scenario.
 const SCENARIO: &str = "scenario";
 /// What is about the server, and therefore the same for all runs.
-const SERVER_KEYS: [&str; 9] = [
-    "against", "api", "peer", "pid", "reactors", "server", "set", "target", "tls",
+const SERVER_KEYS: [&str; 11] = [
+    "against",
+    "api",
+    "destinations",
+    "peer",
+    "pid",
+    "reactors",
+    "server",
+    "set",
+    "target",
+    "tls",
+    "tls-ca",
+];
+/// What every run is told about the server, for now: it shows what does not go together with a running one.
+const SOMEWHERE: [&str; 4] = [
+    "--target=ws://127.0.0.1:1",
+    "--api=http://127.0.0.1:1",
+    "--peer=ws://127.0.0.1:1",
+    "--pid=1",
 ];
 /// What is about the whole plan.
 const PLAN_KEYS: [&str; 2] = ["no-record", "record-dir"];
@@ -217,10 +234,15 @@ fn part<T>(
     {
         own.push(format!("--first-line={first_line}"));
     }
-    let part = Part { label, words: own };
-    let read = part
+    let somewhere = SOMEWHERE.map(str::to_owned);
+    let whole = Part {
+        label: label.clone(),
+        words: [&own[..], &somewhere].concat(),
+    };
+    let read = whole
         .parse()
         .map_err(|error| mistake(name.span(), told(&error)))?;
+    let part = Part { label, words: own };
     Ok((part, read.common().lines.connections))
 }
 
@@ -361,6 +383,10 @@ connections = 10
             (
                 phase.to_owned() + "connections = 0\n",
                 "4:12: invalid value '0'",
+            ),
+            (
+                phase.to_owned() + "ping_after = \"3s\"\n",
+                "4:12: the argument '--ping-after",
             ),
             (
                 phase.to_owned() + "hold = { s = 3 }\n",

@@ -2,15 +2,16 @@
 
 mod file;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 
+use crate::address::AddressBlock;
 use crate::arg::CommonArg;
 use crate::clock::Clock;
-use crate::make::Make;
 use crate::node::Node;
 use crate::part::{Part, Running};
 use crate::plan::file::PlanFile;
@@ -74,7 +75,7 @@ impl Plan {
         let mut node = open_node(&self.server, &[], &screen)?;
         record.notes.clone_from(&node.notes);
         let clock = Clock::start();
-        let address = address_words(&node, self.server.lines.against);
+        let address = address_words(&node, &self.server);
         for phase in &self.phases {
             let at_s = clock.now().as_secs_f64();
             record.phases.push(Phase {
@@ -120,14 +121,25 @@ impl PhasePlan {
 }
 
 /// How a part finds the server.
-fn address_words(node: &Node, make: Make) -> Vec<String> {
+fn address_words(node: &Node, server: &CommonArg) -> Vec<String> {
     let scheme = if node.tls_names.is_some() {
         "wss"
     } else {
         "ws"
     };
-    let devices = node.devices.iter();
-    let devices = devices.map(|target| format!("--target={scheme}://{}", target.authority));
+    let names: BTreeSet<&str> = node.devices.iter().map(|d| d.authority.as_str()).collect();
+    let devices = names
+        .iter()
+        .map(|name| format!("--target={scheme}://{name}"));
+    let others = AddressBlock::all(&server.server.destinations);
+    let others = others
+        .iter()
+        .map(|address| format!("--destinations={address}"));
+    let ca = server
+        .tls
+        .tls_ca
+        .iter()
+        .map(|file| format!("--tls-ca={}", file.display()));
     let api = node
         .api
         .iter()
@@ -137,13 +149,9 @@ fn address_words(node: &Node, make: Make) -> Vec<String> {
         .iter()
         .map(|peer| format!("--peer=ws://{}", peer.authority));
     let pid = node.pid.iter().map(|pid| format!("--pid={pid}"));
-    let against = std::iter::once(format!("--against={make}"));
-    devices
-        .chain(api)
-        .chain(peer)
-        .chain(pid)
-        .chain(against)
-        .collect()
+    let against = [format!("--against={}", server.lines.against)];
+    let all = devices.chain(others).chain(ca).chain(api).chain(peer);
+    all.chain(pid).chain(against).collect()
 }
 
 /// Takes a part's results over, under its label and at its time.
