@@ -300,7 +300,9 @@ impl Stage {
         }
         let catch = self.swarm.stop(cut)?;
         self.record.series.extend(self.curves.finish());
-        self.record.keep_distribution("ramp.open", &catch.opening);
+        for (name, latency) in [("ramp.open", &catch.opening), ("away", &catch.away)] {
+            self.record.keep_distribution(name, latency);
+        }
         self.node.stop()?;
         Ok((self.record, self.screen, catch))
     }

@@ -205,7 +205,7 @@ impl Account {
         if books.is_empty() {
             return Verdict::default();
         }
-        record.add(catch.delivery().figures("delivery"));
+        record.add_latency("delivery", &catch.delivery());
         let mut bad_answers = Vec::new();
         let mut all = None;
         for (name, book) in books {
