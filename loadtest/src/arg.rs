@@ -100,6 +100,9 @@ pub(crate) struct ServerArg {
     /// More addresses of the targets, which take turns with the same port and name: a list as for --sources
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "target")]
     pub(crate) destinations: Vec<AddressBlock>,
+    /// Where lines go once the server drains (drain); several take turns
+    #[arg(long, value_name = "URL", requires = "target")]
+    pub(crate) next_target: Vec<String>,
     /// Its sending API, such as http://10.0.0.5:7401
     #[arg(long, value_name = "URL", requires = "target")]
     pub(crate) api: Option<String>,
@@ -243,8 +246,16 @@ pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// More than one.
+pub(crate) fn parse_factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor > 1.0 && factor.is_finite() => Ok(factor),
+        Ok(_) | Err(_) => Err("a factor is a number above 1".to_owned()),
+    }
+}
+
 /// A rate that is not zero.
-fn parse_some_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_some_rate(text: &str) -> Result<f64, String> {
     match parse_rate(text)? {
         rate if rate > 0.0 => Ok(rate),
         _ => Err("nothing would ever be sent".to_owned()),
@@ -268,6 +279,12 @@ mod tests {
 
     #[test]
     fn shares_are_parts_of_one() {
+        assert_eq!(parse_factor("1.5"), Ok(1.5));
+        assert!(
+            ["1", "0.5", "inf", ""]
+                .iter()
+                .all(|bad| parse_factor(bad).is_err())
+        );
         assert_eq!(parse_share("0.25"), Ok(0.25));
         for bad in ["", "-0.1", "1.1", "NaN"] {
             assert!(parse_share(bad).is_err(), "{bad}");

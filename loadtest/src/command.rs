@@ -6,11 +6,15 @@ use crate::arg::CommonArg;
 use crate::report::Record;
 use crate::scenario::RunError;
 use crate::scenario::churn::{self, ChurnArg};
+use crate::scenario::connect::{self, ConnectArg};
 use crate::scenario::d2d::{self, D2dArg};
+use crate::scenario::drain::{self, DrainArg};
 use crate::scenario::halfopen::{self, HalfopenArg};
 use crate::scenario::idle::{self, IdleArg};
+use crate::scenario::ladder::{self, LadderArg};
 use crate::scenario::push::{self, PushArg};
 use crate::scenario::slow::{self, SlowArg};
+use crate::scenario::soak::{self, SoakArg};
 use crate::scenario::storm::{self, StormArg};
 use crate::scenario::stream::{self, StreamArg};
 use crate::screen::Screen;
@@ -29,6 +33,14 @@ pub(crate) enum Scenario {
     Churn(ChurnArg),
     Slow(SlowArg),
     Halfopen(HalfopenArg),
+    #[command(mut_arg("connections", |arg| arg.default_value("100000")))]
+    #[command(mut_arg("ramp", |arg| arg.hide(true)), mut_arg("in_flight", |arg| arg.hide(true)))]
+    Connect(ConnectArg),
+    #[command(mut_arg("connections", |arg| arg.default_value("100000")))]
+    Ladder(LadderArg),
+    #[command(mut_arg("comeback", |arg| arg.default_value("hint")))]
+    Drain(DrainArg),
+    Soak(SoakArg),
 }
 
 impl Scenario {
@@ -43,6 +55,10 @@ impl Scenario {
             Self::Churn(arg) => churn::run(arg),
             Self::Slow(arg) => slow::run(arg),
             Self::Halfopen(arg) => halfopen::run(arg),
+            Self::Connect(arg) => connect::run(arg),
+            Self::Ladder(arg) => ladder::run(arg),
+            Self::Drain(arg) => drain::run(arg),
+            Self::Soak(arg) => soak::run(arg),
         }
     }
 
@@ -57,6 +73,10 @@ impl Scenario {
             Self::Churn(arg) => &arg.common,
             Self::Slow(arg) => &arg.common,
             Self::Halfopen(arg) => &arg.common,
+            Self::Connect(arg) => &arg.common,
+            Self::Ladder(arg) => &arg.common,
+            Self::Drain(arg) => &arg.common,
+            Self::Soak(arg) => &arg.common,
         }
     }
 }

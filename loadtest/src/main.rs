@@ -33,6 +33,7 @@ mod screen;
 mod sender;
 mod series;
 mod swarm;
+mod task;
 mod timeline;
 mod tls;
 mod token;

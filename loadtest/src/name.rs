@@ -158,6 +158,11 @@ impl Part {
         (0..connections).map(row).collect()
     }
 
+    /// The line after the last.
+    pub(crate) fn end(&self) -> LineId {
+        LineId(self.first.0 + self.count)
+    }
+
     /// All of its lines.
     pub(crate) fn selection(&self) -> Selection {
         Selection {

@@ -22,6 +22,7 @@ use crate::node::rival::store::StoreError;
 use crate::node::rival::{Rival, RivalPlan};
 use crate::node::target::{API, DEVICES, PEER, Target};
 use crate::sample::ProcessSample;
+use crate::task::TaskSample;
 
 /// A server to be started.
 #[derive(Clone, Debug)]
@@ -72,6 +73,8 @@ impl ServerPlan {
 pub(crate) struct Node {
     /// Where devices connect.
     pub(crate) devices: Vec<Target>,
+    /// How many of these serve at first; the others take over.
+    pub(crate) serving: usize,
     /// Where back ends push.
     pub(crate) api: Option<Target>,
     /// Where back ends open streams.
@@ -83,6 +86,8 @@ pub(crate) struct Node {
     /// What a reader of its figures must know.
     pub(crate) notes: Vec<String>,
     child: Option<OwnChild>,
+    /// The one that takes over.
+    next: Option<OwnChild>,
     certificate: Option<Certificate>,
     /// How it was started, to start it again.
     start: Option<Start>,
@@ -95,6 +100,8 @@ pub(crate) struct Node {
 struct Start {
     program: PathBuf,
     args: Vec<String>,
+    /// Where it listens, as further arguments.
+    ports: Vec<String>,
 }
 
 /// A server that is being started again.
@@ -159,10 +166,13 @@ impl Node {
         let (child, ready) = OwnChild::start(&program, &args)?;
         Ok(Self {
             start: Some(Start {
-                args: [args, ready.settings()].concat(),
                 program,
+                args,
+                ports: ready.settings(),
             }),
             earlier_cpu: Duration::ZERO,
+            serving: 1,
+            next: None,
             devices: vec![Target::at(ready.devices)],
             api: Some(Target::at(ready.api)),
             peer: ready.peer.map(Target::at),
@@ -198,6 +208,8 @@ impl Node {
             certificate: None,
             start: None,
             earlier_cpu: Duration::ZERO,
+            serving: 1,
+            next: None,
         })
     }
 
@@ -207,9 +219,10 @@ impl Node {
         api: Option<&str>,
         peer: Option<&str>,
         pid: Option<u32>,
+        next: &[String],
     ) -> Result<Self, NodeError> {
-        let devices = targets
-            .iter()
+        let all = targets.iter().chain(next);
+        let devices = all
             .map(|target| Target::resolve(target, &DEVICES))
             .collect::<Result<Vec<_>, _>>()?;
         let is_tls = devices.iter().any(|target| target.is_tls);
@@ -228,6 +241,8 @@ impl Node {
             certificate: None,
             start: None,
             earlier_cpu: Duration::ZERO,
+            serving: targets.len(),
+            next: None,
         })
     }
 
@@ -240,6 +255,7 @@ impl Node {
             addresses.iter().map(|ip| target.at_address(*ip)).collect()
         };
         self.devices = self.devices.iter().flat_map(spread).collect();
+        self.serving *= addresses.len();
         let names = || {
             self.devices
                 .iter()
@@ -262,9 +278,13 @@ impl Node {
         Some(sample)
     }
 
+    /// What each of its threads has used.
+    pub(crate) fn tasks(&self) -> Option<TaskSample> {
+        TaskSample::read(self.pid?).ok()
+    }
+
     /// Ends a server of our own without warning.
     pub(crate) fn kill(&mut self) -> io::Result<()> {
-        self.bank_cpu();
         self.child.as_mut().map_or(Ok(()), OwnChild::kill)
     }
 
@@ -280,14 +300,24 @@ impl Node {
 
     /// Starts a server of our own again that has ended, on the same ports.
     pub(crate) fn begin_restart(&self) -> Option<Restart> {
-        let Start { program, args } = self.start.clone()?;
+        let Start {
+            program,
+            args,
+            ports,
+        } = self.start.clone()?;
+        let args = [args, ports].concat();
         Some(Restart(thread::spawn(move || {
             OwnChild::start(&program, &args)
         })))
     }
 
-    /// Goes on with a server that has started again.
-    pub(crate) fn finish_restart(&mut self, restart: Restart) -> Result<(), NodeError> {
+    /// Goes on with a server that has started again; its processes had used this much before.
+    pub(crate) fn finish_restart(
+        &mut self,
+        restart: Restart,
+        earlier_cpu: Duration,
+    ) -> Result<(), NodeError> {
+        self.earlier_cpu = earlier_cpu;
         let panicked = |_| io::Error::other("the thread that starts the server panicked");
         let (child, _) = restart.0.join().map_err(panicked)??;
         self.pid = Some(child.id());
@@ -295,11 +325,18 @@ impl Node {
         Ok(())
     }
 
-    /// Keeps in mind what the process has used that is about to end.
-    pub(crate) fn bank_cpu(&mut self) {
-        if let Some(sample) = self.sample() {
-            self.earlier_cpu = sample.cpu;
+    /// Starts another server like this one, on ports of its own: lines go there once they are directed to it.
+    pub(crate) fn start_next(&mut self) -> Result<(), NodeError> {
+        let Some(Start { program, args, .. }) = &self.start else {
+            return Ok(());
+        };
+        let (child, ready) = OwnChild::start(program, args)?;
+        self.devices.push(Target::at(ready.devices));
+        if let Some(names) = &mut self.tls_names {
+            names.push(certificate::NAME.to_owned());
         }
+        self.next = Some(child);
+        Ok(())
     }
 
     /// The certificate made for it.
@@ -321,7 +358,8 @@ impl Node {
 
     /// Ends it, if it was started here: politely, then for good.
     pub(crate) fn stop(mut self) -> io::Result<()> {
-        self.child.take().map_or(Ok(()), OwnChild::stop)
+        let children = [self.child.take(), self.next.take()];
+        children.into_iter().flatten().try_for_each(OwnChild::stop)
     }
 }
 

@@ -163,6 +163,7 @@ fn open_lines(
         lanes: 1,
         thread_lines_max: descriptor::lines_per_thread()?,
         targets: node.devices.clone(),
+        serving: node.serving,
         sources: sources(node, &arg.lines, CANARY_NET),
         tls,
         dialect,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::arg::CommonArg;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{count, memory_figures, ramp_figures};
-use crate::scenario::returning::{ReturnArg, Spell, stray_fault};
+use crate::scenario::returning::{ReturnArg, Spell, missing_fault, stray_fault};
 use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
@@ -78,7 +78,12 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
     let first = stage.read()?;
     let last = stage.hold("churn", arg.duration)?;
+    if by == ChurnBy::Device {
+        stage.swarm.settle();
+        stage.await_all(arg.returning.back_timeout)?;
+    }
     let account = traffic.finish(&mut stage)?;
+    let end = stage.read()?;
     let (mut record, screen, mut catch) = stage.close(lines.failures_max)?;
     let spell = Spell {
         before: first,
@@ -90,8 +95,10 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     record.add(spell.figures("churn", &catch));
     record.warnings.extend(ramp_warning(&ramped.total));
     record.warnings.extend(arg.returning.warning(&catch));
-    let stray = stray_fault(&catch, arg.returning.back_timeout, lines.failures_max);
-    record.faults.extend(stray);
+    record.faults.extend(match by {
+        ChurnBy::Device => missing_fault(&end, lines.failures_max),
+        ChurnBy::Server => stray_fault(&catch, arg.returning.back_timeout, lines.failures_max),
+    });
     if spell.ended() == 0 {
         record.faults.push("no line left".to_owned());
     }

@@ -38,7 +38,7 @@ pub(crate) struct D2dArg {
 }
 
 /// What is measured is a message's cost, not the limits that keep one device from harming others.
-const LIMITS: [&str; 6] = [
+pub(super) const LIMITS: [&str; 6] = [
     "limits.frames_per_second=0",
     "limits.bytes_per_second=0",
     "limits.sends_per_second=1000000",

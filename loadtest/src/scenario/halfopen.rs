@@ -5,14 +5,18 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::arg::{CommonArg, parse_rate, parse_share};
+use crate::name::Part;
+use crate::oracle::shadow::Shadows;
 use crate::report::{Figure, Record};
 use crate::scenario::idle::heartbeat_settings;
-use crate::scenario::reading::{count, memory_figures, ramp_figures};
+use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell};
 use crate::scenario::storm::peak_figures;
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
+use crate::swarm::Habit;
+use crate::swarm::catch::Catch;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Strike};
 
 /// Have some devices vanish without a FIN, and measure when the server notices
@@ -60,7 +64,10 @@ pub(crate) fn run(arg: &HalfopenArg) -> Result<(Record, Screen), RunError> {
         return Err(RunError::Usage("nobody would vanish, or be asked for"));
     }
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
-    let habit = arg.returning.habit(&names, WINDOW);
+    let habit = Habit {
+        leaves_ghosts: true,
+        ..arg.returning.habit(&names, WINDOW)
+    };
     let shadows = habit.shadows.clone();
     let settings = heartbeat_settings(arg.ping_after);
     let (mut stage, before) =
@@ -75,56 +82,96 @@ pub(crate) fn run(arg: &HalfopenArg) -> Result<(Record, Screen), RunError> {
     let parts = push.into_iter().chain(probe).collect();
     let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
     let calm = stage.hold("calm", arg.calm)?;
+    let absence = vanish(&mut stage, arg, vanishing, &calm, shadows.as_deref())?;
+    stage.hold("after", arg.after)?;
+    let account = traffic.finish(&mut stage)?;
+    let (mut record, screen, mut catch) = stage.close(lines.failures_max)?;
+    record.add(ramp_figures(&before, &ramped, &catch));
+    record.add(memory_figures(&before, &absence.spell.after));
+    let probe = account.book("probe").map(|book| &book.noticed);
+    record.add(probe.map_or_else(Vec::new, |noticed| {
+        noticed.figures("halfopen.noticed_after")
+    }));
+    record.add(absence.figures(&catch));
+    record.warnings.extend(ramp_warning(&ramped.total));
+    record.faults.extend(absence.faults(arg));
+    let verdict = account.settle(&mut record, &mut catch);
+    let in_vain = verdict.doubtful - verdict.doubtful_received;
+    record.add([Figure::new("halfopen.promised_in_vain", count(in_vain), "")]);
+    Ok((record, screen))
+}
+
+/// Devices that have vanished and come back.
+struct Absence {
+    vanished: u64,
+    /// Of these, devices that the server noticed to be gone.
+    noticed: u64,
+    spell: Spell,
+    rss_peak: Option<u64>,
+}
+
+fn vanish(
+    stage: &mut Stage,
+    arg: &HalfopenArg,
+    part: Part,
+    calm: &Reading,
+    shadows: Option<&Shadows>,
+) -> Result<Absence, RunError> {
     stage.start_peak();
     let strike = |at, blow| Strike {
         at,
-        lines: vanishing.selection(),
+        lines: part.selection(),
         blow,
     };
     let at = stage.clock.now() + SHADOW_LEAD;
     stage.swarm.strike(strike(at, Blow::Vanish));
     stage.hold("shadow", SHADOW_LEAD)?;
-    let wanted = u64::from(vanishing.count);
-    let noticed = || shadows.as_ref().map_or(0, |all| all.noticed());
+    let vanished = u64::from(part.count);
+    let noticed = || shadows.map_or(0, Shadows::noticed);
     let deadline = at + arg.notice_max;
-    stage.watch("vanish", wanted, |reading| {
+    stage.watch("vanish", vanished, |reading| {
         let is_over = reading.at > deadline;
-        if is_over { wanted } else { noticed() }
+        if is_over { vanished } else { noticed() }
     })?;
     let noticed = noticed();
-    let peak = stage.rss_peak();
+    let rss_peak = stage.rss_peak();
     stage.swarm.strike(strike(stage.clock.now(), Blow::Wake));
-    let back = stage.await_returns("return", &calm, wanted, arg.returning.back_timeout)?;
-    stage.hold("after", arg.after)?;
-    let spell = Spell {
-        before: calm,
-        after: back,
-    };
-    let account = traffic.finish(&mut stage)?;
-    let (mut record, screen, mut catch) = stage.close(lines.failures_max)?;
-    record.add(ramp_figures(&before, &ramped, &catch));
-    record.add(memory_figures(&before, &back));
-    record.add([
-        Figure::new("halfopen.vanished", count(wanted), ""),
-        Figure::new("halfopen.noticed", count(noticed), ""),
-    ]);
-    let probe = account.book("probe").map(|book| &book.noticed);
-    record.add(probe.map_or_else(Vec::new, |noticed| {
-        noticed.figures("halfopen.noticed_after")
-    }));
-    record.add(spell.figures("halfopen", &catch));
-    record.add(peak_figures("vanish", &calm, &back, peak));
-    record.warnings.extend(ramp_warning(&ramped.total));
-    record.faults.extend(spell.fault(lines.failures_max));
-    let unnoticed = wanted.saturating_sub(noticed);
-    if unnoticed > lines.failures_max {
-        record.faults.push(format!(
-            "of {wanted} vanished lines, {unnoticed} were not noticed within {}",
-            humantime::format_duration(arg.notice_max)
-        ));
+    let timeout = arg.returning.back_timeout;
+    let after = stage.await_returns("return", calm, vanished, timeout)?;
+    Ok(Absence {
+        vanished,
+        noticed,
+        spell: Spell {
+            before: *calm,
+            after,
+        },
+        rss_peak,
+    })
+}
+
+impl Absence {
+    fn figures(&self, catch: &Catch) -> Vec<Figure> {
+        let Spell { before, after } = &self.spell;
+        let mut figures = vec![
+            Figure::new("halfopen.vanished", count(self.vanished), ""),
+            Figure::new("halfopen.noticed", count(self.noticed), ""),
+        ];
+        figures.extend(self.spell.figures("halfopen", catch));
+        figures.extend(peak_figures("vanish", before, after, self.rss_peak));
+        figures
     }
-    let verdict = account.settle(&mut record, &mut catch);
-    let in_vain = verdict.doubtful - verdict.doubtful_received;
-    record.add([Figure::new("halfopen.promised_in_vain", count(in_vain), "")]);
-    Ok((record, screen))
+
+    fn faults(&self, arg: &HalfopenArg) -> Vec<String> {
+        let failures_max = arg.common.lines.failures_max;
+        let mut faults: Vec<_> = self.spell.fault(failures_max).into_iter().collect();
+        let unnoticed = self.vanished.saturating_sub(self.noticed);
+        if unnoticed > failures_max {
+            faults.push(format!(
+                "of {} vanished lines, {unnoticed} were not noticed within {}",
+                self.vanished,
+                humantime::format_duration(arg.notice_max)
+            ));
+        }
+        faults
+    }
 }

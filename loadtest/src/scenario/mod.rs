@@ -2,15 +2,20 @@
 
 mod canary;
 pub(crate) mod churn;
+pub(crate) mod connect;
 mod curve;
 pub(crate) mod d2d;
+pub(crate) mod drain;
 pub(crate) mod halfopen;
 pub(crate) mod idle;
+pub(crate) mod ladder;
+mod ordeal;
 pub(crate) mod push;
 mod reading;
 mod returning;
 mod sending;
 pub(crate) mod slow;
+pub(crate) mod soak;
 pub(crate) mod storm;
 pub(crate) mod stream;
 mod traffic;
@@ -36,12 +41,14 @@ use crate::plan::PlanError;
 use crate::report::{Figure, Phase, Record};
 use crate::scenario::canary::Canary;
 use crate::scenario::curve::Curves;
+use crate::scenario::ordeal::Peak;
 use crate::scenario::reading::{Reading, count, live_text};
 use crate::screen::Screen;
 use crate::swarm::catch::Catch;
 use crate::swarm::source::Sources;
 use crate::swarm::tally::Total;
 use crate::swarm::{Cut, Habit, Swarm, SwarmPlan};
+use crate::task::TaskSample;
 use crate::tls::{TlsError, TlsPlan};
 use crate::token::TokenError;
 
@@ -74,6 +81,9 @@ pub(crate) enum RunError {
         "{0} lines are more than a server with one table of descriptors can have here: {1}, with a limit of {2} open files"
     )]
     Room(u32, u32, u32),
+    /// The server does not drain.
+    #[error("the API does not do as it is asked: {0}")]
+    Drain(String),
     /// The command line lacks something.
     #[error("{0}")]
     Usage(&'static str),
@@ -95,14 +105,6 @@ pub(crate) struct Stage {
     last: Reading,
     /// The server's memory, at most and as its process tells, since somebody asked to watch it.
     peak: Peak,
-}
-
-/// Resident memory of the server: the most that was seen.
-#[derive(Clone, Copy, Debug, Default)]
-struct Peak {
-    seen: u64,
-    /// The most its process ever had when watching began: a higher one since is exact.
-    process: u64,
 }
 
 /// How often the screen is drawn and conditions are looked at.
@@ -133,6 +135,18 @@ impl Stage {
         dialect: Dialect,
         habit: Habit,
     ) -> Result<(Self, Reading), RunError> {
+        let nothing = |_: &mut Node| Ok(());
+        Self::open_prepared(scenario, arg, settings, (dialect, habit), nothing)
+    }
+
+    /// The same with a server that something is done to before the first line.
+    pub(crate) fn open_prepared(
+        scenario: &str,
+        arg: &CommonArg,
+        settings: &[String],
+        (dialect, habit): (Dialect, Habit),
+        prepare: impl FnOnce(&mut Node) -> Result<(), NodeError>,
+    ) -> Result<(Self, Reading), RunError> {
         let mut record = Record::new(scenario);
         let screen = Screen::open();
         let is_interrupted = watch_signals()?;
@@ -141,7 +155,8 @@ impl Stage {
                 "of all makes only tautline takes messages from lines or streams",
             ));
         }
-        let node = open_node(arg, settings, &screen)?;
+        let mut node = open_node(arg, settings, &screen)?;
+        prepare(&mut node)?;
         record.notes.clone_from(&node.notes);
         let clock = Clock::start();
         let tls = tls_plan(&node, &arg.tls)?;
@@ -172,6 +187,25 @@ impl Stage {
         Ok((stage, before))
     }
 
+    /// Why lines failed or were lost so far.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let failures = self.swarm.failures().into_iter();
+        failures.map(|(kind, n)| format!("{n} × {kind}")).collect()
+    }
+
+    /// Opens more lines.
+    pub(crate) fn grow(&mut self, lines: &LineArg, dialect: Dialect) -> Result<(), RunError> {
+        self.lines += dialect.names.lines();
+        let plan = swarm_plan(
+            &self.node,
+            lines,
+            self.tls.clone(),
+            dialect,
+            Habit::default(),
+        )?;
+        Ok(self.swarm.grow(plan, self.clock)?)
+    }
+
     /// Waits until every line has opened or failed.
     pub(crate) fn ramp(&mut self) -> Result<Reading, RunError> {
         let lines = u64::from(self.lines);
@@ -189,51 +223,6 @@ impl Stage {
         self.watch(phase, ms(time), |reading| ms(reading.at - start))
     }
 
-    /// Waits until `expected` lines have ended since a reading and all that were open then are so again, or the time is
-    /// over.
-    pub(crate) fn await_returns(
-        &mut self,
-        phase: &'static str,
-        before: &Reading,
-        expected: u64,
-        timeout: Duration,
-    ) -> Result<Reading, RunError> {
-        let (open, ended) = (before.total.open(), before.total.ended);
-        let deadline = self.clock.now() + timeout;
-        self.watch(phase, open.max(1), |reading| {
-            let is_struck = reading.total.ended - ended >= expected;
-            if reading.at > deadline {
-                open.max(1)
-            } else if is_struck {
-                reading.total.open().max(u64::from(open == 0))
-            } else {
-                0
-            }
-        })
-    }
-
-    /// Starts the server again that has ended.
-    pub(crate) fn restart(&mut self) -> Result<(), RunError> {
-        let Some(restart) = self.node.begin_restart() else {
-            return Err(RunError::Usage(
-                "only a server that is started here can be started again",
-            ));
-        };
-        self.watch("restart", 1, |_| u64::from(restart.is_done()))?;
-        Ok(self.node.finish_restart(restart)?)
-    }
-
-    /// Watches the server's memory from now on.
-    pub(crate) fn start_peak(&mut self) {
-        let process = self.node.sample().unwrap_or_default().rss_peak;
-        self.peak = Peak { seen: 0, process };
-    }
-
-    /// The most it had since.
-    pub(crate) fn rss_peak(&self) -> Option<u64> {
-        (self.peak.seen > 0).then_some(self.peak.seen)
-    }
-
     /// Draws and reads until `step` has reached `steps`, or the run cannot go on, which the record then says.
     pub(crate) fn watch(
         &mut self,
@@ -249,6 +238,7 @@ impl Stage {
         if let Some(canary) = &mut self.canary {
             canary.start_lap(phase, self.clock.now());
         }
+        let start = (self.clock.now(), self.node.tasks());
         loop {
             let reading = self.read()?;
             let done = step(&reading);
@@ -259,6 +249,7 @@ impl Stage {
             self.note_last(&reading);
             self.note_faults();
             if done >= steps || self.is_halted() {
+                self.note_busiest(phase, start);
                 return Ok(reading);
             }
             self.wait_tick()?;
@@ -273,20 +264,15 @@ impl Stage {
     /// Ends lines and server and judges the lines; the record is complete but for the scenario's own figures.
     pub(crate) fn close(mut self, failures_max: u64) -> Result<(Record, Screen, Catch), RunError> {
         let total = self.swarm.total();
-        let failures = self.swarm.failures();
         let setbacks = self.swarm.setbacks().into_iter();
         self.record
             .add(setbacks.map(|(kind, n)| Figure::new(format!("setbacks.{kind}"), count(n), "")));
         if total.failed + total.lost > failures_max {
-            let kinds: Vec<String> = failures
-                .iter()
-                .map(|(kind, n)| format!("{n} × {kind}"))
-                .collect();
             self.record.faults.push(format!(
                 "{} lines failed, {} were lost: {}",
                 total.failed,
                 total.lost,
-                kinds.join("; ")
+                self.failures().join("; ")
             ));
         }
         self.note_faults();
@@ -319,6 +305,18 @@ impl Stage {
         self.record.faults.extend(self.node.obituary());
     }
 
+    /// What the server's busiest thread used in a phase that lasted.
+    fn note_busiest(&mut self, phase: &str, (at, tasks): (Duration, Option<TaskSample>)) {
+        let time = self.clock.now() - at;
+        let now = self.node.tasks().filter(|_| time >= RATE_INTERVAL);
+        if let (Some(now), Some(then)) = (now, tasks) {
+            let cores = now.busiest_since(&then).as_secs_f64() / time.as_secs_f64();
+            let key = format!("server.busiest_thread.{}", phase.replace([' ', '-'], "_"));
+            self.record.figures.retain(|figure| figure.key != key);
+            self.record.add([Figure::new(key, cores, "cores")]);
+        }
+    }
+
     fn note_last(&mut self, reading: &Reading) {
         if reading.at - self.last.at >= RATE_INTERVAL {
             self.last = *reading;
@@ -330,18 +328,6 @@ impl Stage {
         match self.pulse.poll(&mut Events::with_capacity(1), Some(TICK)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             Ok(()) | Err(_) => Ok(()),
-        }
-    }
-}
-
-impl Peak {
-    fn note(&mut self, reading: &Reading) {
-        let Some(server) = reading.server else {
-            return;
-        };
-        self.seen = self.seen.max(server.rss);
-        if server.rss_peak > self.process {
-            self.seen = self.seen.max(server.rss_peak);
         }
     }
 }
@@ -388,7 +374,7 @@ pub(crate) fn open_node(
     let (server, lines) = (&arg.server, &arg.lines);
     if !server.target.is_empty() {
         let (api, peer) = (server.api.as_deref(), server.peer.as_deref());
-        let node = Node::attach(&server.target, api, peer, server.pid)?;
+        let node = Node::attach(&server.target, api, peer, server.pid, &server.next_target)?;
         return Ok(node.at_addresses(&AddressBlock::all(&server.destinations)));
     }
     let cores = u32::try_from(machine::cores()).unwrap_or(1);
@@ -424,12 +410,12 @@ fn swarm_plan(
     dialect: Dialect,
     habit: Habit,
 ) -> io::Result<SwarmPlan> {
-    // A line that comes back may have a former socket that nobody closes.
-    let sockets = if habit.comeback.is_some() { 2 } else { 1 };
+    let sockets = if habit.leaves_ghosts { 2 } else { 1 };
     Ok(SwarmPlan {
         lanes: u32::try_from(machine::cores()).unwrap_or(1),
         thread_lines_max: descriptor::lines_per_thread()? / sockets,
         targets: node.devices.clone(),
+        serving: node.serving,
         sources: sources(node, lines, LINE_NET),
         tls,
         dialect,

@@ -42,6 +42,12 @@ const LATE: Duration = Duration::from_millis(20);
 /// A generator later than this in more than one of a hundred cases tells of itself, not of the server.
 const LATE_SHARE_MAX: f64 = 0.01;
 
+/// What is wrong if lines are away although all were to be there.
+pub(super) fn missing_fault(end: &Reading, failures_max: u64) -> Option<String> {
+    let missing = end.total.away();
+    (missing > failures_max).then(|| format!("{missing} lines did not come back in time"))
+}
+
 /// What is wrong if lines have been away for too long at the end of a run in which they come and go all the time.
 pub(super) fn stray_fault(catch: &Catch, timeout: Duration, failures_max: u64) -> Option<String> {
     let stray = catch.away_for.iter().filter(|time| **time > timeout);
@@ -55,9 +61,9 @@ impl ReturnArg {
         Habit {
             comeback: Some(self.comeback),
             heed: 1.0 - self.ignore_goaway,
-            age_max: None,
             shadows: Some(Arc::new(Shadows::new(names))),
             window: Some(window),
+            ..Habit::default()
         }
     }
 
@@ -94,7 +100,6 @@ impl Spell {
     pub(super) fn figures(&self, key: &str, catch: &Catch) -> Vec<Figure> {
         let (new, old) = (&self.after.total, &self.before.total);
         let own = |name: &str, n: u64| Figure::new(format!("{key}.{name}"), count(n), "");
-        let returned = count(self.returned().max(1));
         let mut figures = vec![
             own("lines_ended", self.ended()),
             own("lines_cut", new.cut - old.cut),
@@ -118,7 +123,7 @@ impl Spell {
         figures.push(Figure::new(
             format!("{key}.attempts_per_line"),
             per_line,
-            "",
+            "tries",
         ));
         figures.push(own("attempts_max", most.into()));
         figures.extend(catch.away.figures(&format!("{key}.away")));
@@ -137,8 +142,6 @@ impl Spell {
         if let Some(us) = self.after.server_cpu_us_since(&self.before) {
             let cores = us / 1e6 / seconds;
             figures.push(Figure::new(format!("server.{key}_cpu"), cores, "cores"));
-            let each = Figure::new("server.cpu_per_line_back", us / returned, "µs");
-            figures.push(each);
         }
         figures
     }

@@ -9,9 +9,10 @@ use crate::report::{Figure, Record};
 use crate::scenario::reading::{count, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell};
 use crate::scenario::storm::peak_figures;
-use crate::scenario::traffic::{Traffic, TrafficArg};
+use crate::scenario::traffic::{Part, Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
+use crate::swarm::Habit;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Strike};
 
 /// Have some lines stop reading while messages to all go on
@@ -48,6 +49,8 @@ pub(crate) struct SlowArg {
 
 /// Curves are this fine.
 const WINDOW: Duration = Duration::from_millis(500);
+/// What fits into a packet of the internet.
+pub(super) const SEGMENT_BYTES: u32 = 1_400;
 
 /// Runs the scenario.
 pub(crate) fn run(arg: &SlowArg) -> Result<(Record, Screen), RunError> {
@@ -58,7 +61,10 @@ pub(crate) fn run(arg: &SlowArg) -> Result<(Record, Screen), RunError> {
         return Err(RunError::Usage("this share of the lines is none"));
     }
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
-    let habit = arg.returning.habit(&names, WINDOW);
+    let habit = Habit {
+        segment_bytes: Some(SEGMENT_BYTES),
+        ..arg.returning.habit(&names, WINDOW)
+    };
     let shadows = habit.shadows.clone();
     let (mut stage, before) = Stage::open("slow", &arg.common, &[], dialect.clone(), habit)?;
     let ramped = stage.ramp()?;
@@ -69,9 +75,12 @@ pub(crate) fn run(arg: &SlowArg) -> Result<(Record, Screen), RunError> {
     let flood = arg
         .traffic
         .part(&stage, "flood", slow.rows(), arg.flood_rate)?;
-    let flood = flood.map(|mut part| {
-        part.body_bytes = arg.flood_bytes;
-        part
+    // Who waited until they are written would wait for the slow.
+    let queued = arg.traffic.path_for(lines.against, "queued")?;
+    let flood = flood.map(|part| Part {
+        body_bytes: arg.flood_bytes,
+        path: Some(queued),
+        ..part
     });
     let parts = push.into_iter().chain(flood).collect();
     let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::arg::{CommonArg, parse_share};
+use crate::make::Make;
 use crate::name::Names;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
@@ -12,6 +13,7 @@ use crate::scenario::returning::{ReturnArg, Spell};
 use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
+use crate::swarm::Habit;
 use crate::swarm::catch::Catch;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Selection, Strike};
 
@@ -69,7 +71,10 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     let lines = &arg.common.lines;
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
-    let habit = arg.returning.habit(&names, WINDOW);
+    let habit = Habit {
+        leaves_ghosts: arg.cut == StormCut::Silence,
+        ..arg.returning.habit(&names, WINDOW)
+    };
     let shadows = habit.shadows.clone();
     let (mut stage, before) = Stage::open("storm", &arg.common, &[], dialect.clone(), habit)?;
     let ramped = stage.ramp()?;
@@ -104,6 +109,11 @@ fn check(arg: &StormArg) -> Result<(), RunError> {
             "--cut kill is for a server that is started here",
         ));
     }
+    if is_kill && arg.common.lines.against != Make::Tautline {
+        return Err(RunError::Usage(
+            "of all makes only tautline is started again",
+        ));
+    }
     if is_kill && arg.common.canary.canary > 0 {
         return Err(RunError::Usage("no canary survives a node that is killed"));
     }
@@ -131,7 +141,7 @@ fn blow_over(stage: &mut Stage, arg: &StormArg, names: &Names) -> Result<Storm, 
     let before = stage.read()?;
     stage.start_peak();
     match arg.cut {
-        StormCut::Kill => kill(stage, arg, lines)?,
+        StormCut::Kill => stage.kill_and_restart(lines, arg.down)?,
         StormCut::Reset => strike(stage, lines, Blow::Reset)?,
         StormCut::Fin => strike(stage, lines, Blow::Fin)?,
         StormCut::Silence => {
@@ -156,34 +166,33 @@ fn strike(stage: &mut Stage, lines: Selection, blow: Blow) -> Result<(), RunErro
     Ok(())
 }
 
-/// The shadows stay for twice their lead: the node dies in the middle.
-fn kill(stage: &mut Stage, arg: &StormArg, lines: Selection) -> Result<(), RunError> {
-    let at = stage.clock.now() + 2 * SHADOW_LEAD;
-    let blow = Blow::Doom;
-    stage.swarm.strike(Strike { at, lines, blow });
-    stage.hold("shadow", SHADOW_LEAD)?;
-    stage.swarm.start_storm(stage.clock.now());
-    stage.node.kill()?;
-    stage.hold("down", arg.down.max(SHADOW_LEAD))?;
-    stage.restart()
-}
-
 fn storm_figures(storm: &Storm, catch: &Catch) -> Vec<Figure> {
     let Spell { before, after } = &storm.spell;
-    let ended = storm.spell.ended();
+    let mut figures = back_figures("storm", &storm.spell, catch);
+    figures.extend(storm.spell.figures("storm", catch));
+    let returned = storm.spell.returned();
+    if let Some(us) = after.server_cpu_us_since(before).filter(|_| returned > 0) {
+        let each = us / count(returned);
+        figures.push(Figure::new("server.cpu_per_line_back", each, "µs"));
+    }
+    figures.extend(peak_figures("storm", before, after, storm.rss_peak));
+    figures
+}
+
+/// Within what time so many lines were back, from the start of the storm.
+pub(super) fn back_figures(key: &str, spell: &Spell, catch: &Catch) -> Vec<Figure> {
     let shares = [("50", 0.5), ("90", 0.9), ("99", 0.99), ("100", 1.0)];
     let back = shares.iter().filter_map(|(name, share)| {
-        let seconds = catch.back.share_done(*share, ended)?.as_secs_f64();
-        Some(Figure::new(format!("storm.back_{name}"), seconds, "s"))
+        let seconds = catch.back.share_done(*share, spell.ended())?;
+        let key = format!("{key}.back_{name}");
+        Some(Figure::new(key, seconds.as_secs_f64(), "s"))
     });
     let mut figures: Vec<_> = back.collect();
     let longest = catch.back.quantile(1.0).as_secs_f64();
     if longest > 0.0 {
-        let rate = count(storm.spell.returned()) / longest;
-        figures.push(Figure::new("storm.return_rate", rate, "/s"));
+        let rate = count(spell.returned()) / longest;
+        figures.push(Figure::new(format!("{key}.return_rate"), rate, "/s"));
     }
-    figures.extend(storm.spell.figures("storm", catch));
-    figures.extend(peak_figures("storm", before, after, storm.rss_peak));
     figures
 }
 

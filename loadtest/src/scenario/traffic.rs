@@ -59,6 +59,8 @@ pub(super) struct Part {
     pub(super) rate: f64,
     /// Bytes of a message's body.
     pub(super) body_bytes: usize,
+    /// Where its messages go, if not where the others do.
+    pub(super) path: Option<Template>,
 }
 
 /// Senders at work.
@@ -83,9 +85,14 @@ const PIPELINE_MAX: u32 = 16;
 impl TrafficArg {
     /// Where pushes to a server of this make go.
     pub(super) fn path(&self, make: Make) -> Result<Template, RunError> {
+        self.path_for(make, &self.wait)
+    }
+
+    /// The same to wait for another level.
+    pub(super) fn path_for(&self, make: Make, level: &str) -> Result<Template, RunError> {
         let path = self.push_path.clone().or_else(|| make.push_path());
         match path {
-            Some(path) => Ok(path.with_query("wait", &self.wait)),
+            Some(path) => Ok(path.with_query("wait", level)),
             None if self.push_rate > 0.0 => Err(RunError::Usage(NO_PUSH_PATH)),
             None => Ok(Template::root()),
         }
@@ -112,6 +119,7 @@ impl TrafficArg {
             rows: rows.into_iter().filter(|row| row.count > 0).collect(),
             rate,
             body_bytes: self.body_bytes,
+            path: None,
         }))
     }
 }
@@ -128,8 +136,12 @@ impl Traffic {
         let record_from = stage.clock.now();
         stage.swarm.start_lap(record_from);
         let start = |part: Part| {
+            let mut dialect = dialect.clone();
+            if let Some(path) = part.path {
+                dialect.push_path = path;
+            }
             let plan = SenderPlan {
-                dialect: Arc::new(dialect.clone()),
+                dialect: Arc::new(dialect),
                 medium: part.medium,
                 rows: part.rows,
                 rate: Some(part.rate),

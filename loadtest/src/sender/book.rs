@@ -41,8 +41,8 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// An empty one that goes on in this ledger. `shadows` lie on lines that are about to be cut.
-    pub(super) fn new(ledger: Ledger, shadows: Option<Arc<Shadows>>) -> Self {
+    /// An empty one around a ledger.
+    pub(crate) fn empty(ledger: Ledger) -> Self {
         Self {
             ledger,
             round_trip: Latency::new(),
@@ -54,9 +54,14 @@ impl Book {
             mended: 0,
             noticed: Latency::new(),
             noticed_at: BTreeMap::new(),
-            shadows,
+            shadows: None,
             busy: 0.0,
         }
+    }
+
+    /// The same book where shadows lie on lines that are about to be cut.
+    pub(super) fn under(self, shadows: Option<Arc<Shadows>>) -> Self {
+        Self { shadows, ..self }
     }
 
     /// Notes an answer; what it answers, if anything.

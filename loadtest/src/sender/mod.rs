@@ -89,12 +89,12 @@ pub(crate) struct Sender {
 impl Sender {
     /// Opens the connections.
     pub(crate) fn open(plan: SenderPlan, clock: Clock) -> io::Result<Self> {
-        let ledger = Ledger::of(&plan.dialect.names);
-        Self::resume(plan, ledger, clock)
+        let book = Book::empty(Ledger::of(&plan.dialect.names));
+        Self::resume(plan, book, clock)
     }
 
-    /// The same, going on in the ledger of an earlier sender.
-    pub(crate) fn resume(plan: SenderPlan, ledger: Ledger, clock: Clock) -> io::Result<Self> {
+    /// The same, going on in the book of an earlier sender.
+    pub(crate) fn resume(plan: SenderPlan, book: Book, clock: Clock) -> io::Result<Self> {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stop = is_stopped.clone();
         let (opened, is_open) = channel::<()>();
@@ -102,7 +102,7 @@ impl Sender {
         let thread = std::thread::Builder::new()
             .name("sender".to_owned())
             .spawn(move || {
-                let thread = SenderThread::open(plan, ledger, clock, stop)?;
+                let thread = SenderThread::open(plan, book, clock, stop)?;
                 // Both ends live as long as the sender does, so neither is gone.
                 opened.send(()).map_err(io::Error::other)?;
                 thread.run(span.recv().map_err(io::Error::other)?)

@@ -17,7 +17,6 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::clock::{Clock, nanoseconds};
 use crate::descriptor;
 use crate::name::Row;
-use crate::oracle::ledger::Ledger;
 use crate::oracle::mark::Mark;
 use crate::sample;
 use crate::schedule::Schedule;
@@ -68,7 +67,7 @@ impl SenderThread {
     /// Takes its own descriptor table and connects.
     pub(super) fn open(
         plan: SenderPlan,
-        ledger: Ledger,
+        book: Book,
         clock: Clock,
         is_stopped: Arc<AtomicBool>,
     ) -> io::Result<Self> {
@@ -86,7 +85,7 @@ impl SenderThread {
                 .rate
                 .map(|rate| Schedule::new(plan.spread, rate, plan.seed)),
             random: SmallRng::seed_from_u64(plan.seed),
-            book: Book::new(ledger, plan.shadows.clone()),
+            book: book.under(plan.shadows.clone()),
             turn: 0,
             body: Vec::new(),
             lanes: open_lanes(&plan, &poll)?,

@@ -57,6 +57,9 @@ impl SwarmThread {
             Type::STREAM.nonblocking(),
             None,
         )?;
+        if let Some(bytes) = self.plan.habit.segment_bytes {
+            socket.set_tcp_mss(bytes)?;
+        }
         let names = &self.plan.dialect.names;
         if let Some(source) = self.plan.sources.of(names, id, start) {
             // The port is chosen at connect, so that it is only taken for this pair of addresses.

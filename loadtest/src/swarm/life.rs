@@ -7,7 +7,6 @@ use rand::Rng as _;
 use serde::Deserialize;
 use socket2::{SockFilter, SockRef};
 
-use crate::clock::nanoseconds;
 use crate::line::{Failure, Found, OpenLine};
 use crate::name::{LineId, is_chosen};
 use crate::oracle::absence::Absence;
@@ -107,6 +106,9 @@ impl SwarmThread {
 
     /// A line has reached its age.
     pub(super) fn leave(&mut self, id: LineId) {
+        if self.order.is_settled() {
+            return;
+        }
         let line = mem::replace(self.line(id), Line::Away);
         if let Line::Open(open) = line {
             self.say_goodbye(id, open, None);
@@ -150,7 +152,6 @@ impl SwarmThread {
             (Line::Deaf(open), Blow::Wake) => return self.wake(id, open, now),
             (Line::Away, Blow::Wake) => return self.schedule(now, id, Task::Return),
             (Line::Open(open), Blow::Deafness) => return *self.line(id) = Line::Deaf(open),
-            (Line::Open(open), Blow::Goodbye) => return self.say_goodbye(id, open, None),
             (Line::Open(open) | Line::Deaf(open), blow) if blow.ends_lines() => open,
             (Line::Leaving(farewell), blow) if blow.ends_lines() => Box::new(farewell.line),
             (other, _) => return *self.line(id) = other,
@@ -159,16 +160,16 @@ impl SwarmThread {
         match blow {
             Blow::Reset => reset(&open),
             Blow::Silence { .. } | Blow::Vanish => self.haunt(*open),
-            Blow::Fin | Blow::Goodbye | Blow::Deafness | Blow::Wake | Blow::Doom => drop(open),
+            Blow::Fin | Blow::Deafness | Blow::Wake | Blow::Doom => drop(open),
         }
         self.past(id).away_since = now;
-        match blow {
-            Blow::Vanish => self.tally().count_end(),
-            Blow::Silence { notice } => {
-                let noticed = now + notice.mul_f64(self.random.random());
-                self.await_return(id, None, noticed);
-            }
-            _ => self.await_return(id, None, now),
+        if blow == Blow::Vanish {
+            self.tally().count_end();
+        } else if let Blow::Silence { notice } = blow {
+            let noticed = now + notice.mul_f64(self.random.random());
+            self.await_return(id, None, noticed);
+        } else {
+            self.await_return(id, None, now);
         }
     }
 
@@ -212,16 +213,18 @@ impl SwarmThread {
         };
         self.witness.see(id, mark);
         self.tally().count_message(message.len());
-        // A line that is about to be cut, or does not read, says nothing about the server's speed.
-        if self.dark_since(id).is_some() {
+        let now = self.clock_now();
+        let intended = Duration::from_nanos(mark.intended_ns);
+        // A line that was about to be cut, or did not read, says nothing about the server's speed.
+        let shadows = self.plan.habit.shadows.as_ref();
+        if shadows.is_some_and(|shadows| shadows.cover(id, intended, now)) {
             return None;
         }
         if let Some(lap) = self.order.lap(mark.intended_ns) {
-            let late_ns = nanoseconds(self.clock_now()).saturating_sub(mark.intended_ns);
-            let latency = Duration::from_nanos(late_ns);
+            let latency = now.saturating_sub(intended);
             self.catch.record(lap, latency);
             if let Some(timeline) = &mut self.catch.timeline {
-                timeline.record(Duration::from_nanos(mark.intended_ns), latency);
+                timeline.record(intended, latency);
             }
         }
         None

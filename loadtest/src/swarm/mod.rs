@@ -48,6 +48,8 @@ pub(crate) struct SwarmPlan {
     pub(crate) thread_lines_max: u32,
     /// Where to connect; lines take turns.
     pub(crate) targets: Vec<Target>,
+    /// How many of these serve at first.
+    pub(crate) serving: usize,
     /// Where to connect from.
     pub(crate) sources: Sources,
     /// How to speak TLS, if at all.
@@ -71,8 +73,12 @@ pub(crate) struct Habit {
     pub(crate) heed: f64,
     /// Lines leave at an age of their own, anything up to this.
     pub(crate) age_max: Option<Duration>,
+    /// Whether lines may be silenced, which leaves their sockets behind.
+    pub(crate) leaves_ghosts: bool,
     /// Where it is noted which lines are about to be cut.
     pub(crate) shadows: Option<Arc<Shadows>>,
+    /// The longest TCP segment: loopback's are so long that the kernel takes in megabytes for a line that does not read.
+    pub(crate) segment_bytes: Option<u32>,
     /// Keep latencies over time, in windows of this length.
     pub(crate) window: Option<Duration>,
 }
@@ -81,7 +87,8 @@ pub(crate) struct Habit {
 #[derive(Debug)]
 pub(crate) struct Swarm {
     threads: Vec<JoinHandle<io::Result<Catch>>>,
-    tallies: Arc<[Tally]>,
+    /// The tallies of all threads that were started together.
+    tallies: Vec<Arc<[Tally]>>,
     order: Arc<Order>,
     laps: usize,
 }
@@ -98,6 +105,24 @@ pub(crate) enum Cut {
 impl Swarm {
     /// Starts the threads, and with them the ramp.
     pub(crate) fn start(plan: SwarmPlan, clock: Clock) -> io::Result<Self> {
+        let mut swarm = Self::empty();
+        swarm.order = Arc::new(Order::new(plan.serving));
+        swarm.grow(plan, clock)?;
+        Ok(swarm)
+    }
+
+    /// A swarm without a thread.
+    pub(crate) fn empty() -> Self {
+        Self {
+            threads: Vec::new(),
+            tallies: Vec::new(),
+            order: Arc::new(Order::new(1)),
+            laps: 0,
+        }
+    }
+
+    /// Starts more threads, with lines of their own.
+    pub(crate) fn grow(&mut self, plan: SwarmPlan, clock: Clock) -> io::Result<()> {
         let names = &plan.dialect.names;
         let shares = shares(
             names.first(),
@@ -106,35 +131,28 @@ impl Swarm {
             plan.lanes,
         );
         let plan = Arc::new(plan);
-        let order = Arc::new(Order::new(plan.targets.len()));
         let tallies: Arc<[Tally]> = shares.iter().map(|_| Tally::default()).collect();
         let ramp_start = clock.now();
-        let spawn = |(index, share)| {
-            let (plan, order, tallies) = (plan.clone(), order.clone(), tallies.clone());
-            std::thread::Builder::new()
-                .name(format!("swarm-{index}"))
+        for (index, share) in shares.into_iter().enumerate() {
+            let (plan, order, tallies) = (plan.clone(), self.order.clone(), tallies.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("swarm-{}", self.threads.len()))
                 .stack_size(256 * 1024)
                 .spawn(move || {
                     SwarmThread::open(index, share, plan, order, tallies, (clock, ramp_start))?
                         .run()
-                })
-        };
-        let threads = shares
-            .into_iter()
-            .enumerate()
-            .map(spawn)
-            .collect::<io::Result<_>>()?;
-        Ok(Self {
-            threads,
-            tallies,
-            order,
-            laps: 0,
-        })
+                })?;
+            self.threads.push(thread);
+        }
+        self.tallies.push(tallies);
+        Ok(())
     }
 
     /// The counts by now.
     pub(crate) fn total(&self) -> Total {
-        sum(&self.tallies)
+        let mut total = Total::default();
+        self.tallies.iter().for_each(|part| total += &sum(part));
+        total
     }
 
     /// Failures and losses by kind.
@@ -142,6 +160,7 @@ impl Swarm {
         let mut all = BTreeMap::new();
         self.tallies
             .iter()
+            .flat_map(|part| part.iter())
             .for_each(|tally| tally.collect_failures(&mut all));
         all
     }
@@ -151,6 +170,7 @@ impl Swarm {
         let mut all = BTreeMap::new();
         self.tallies
             .iter()
+            .flat_map(|part| part.iter())
             .for_each(|tally| tally.collect_setbacks(&mut all));
         all
     }
@@ -171,6 +191,11 @@ impl Swarm {
     /// Does something to many lines.
     pub(crate) fn strike(&self, strike: Strike) {
         self.order.add_strike(strike);
+    }
+
+    /// Has lines stay from now on, whatever their age.
+    pub(crate) fn settle(&self) {
+        self.order.settle();
     }
 
     /// Measures comebacks from this moment on.
@@ -199,6 +224,6 @@ impl Swarm {
 
 fn sum(tallies: &[Tally]) -> Total {
     let mut total = Total::default();
-    tallies.iter().for_each(|tally| total += tally);
+    tallies.iter().for_each(|tally| total += &tally.read());
     total
 }

@@ -1,7 +1,7 @@
 //! What all threads of a swarm are told. A thread looks at it whenever its poll returns.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,12 +21,14 @@ pub(super) struct Order {
     storm_start_ns: AtomicU64,
     /// The targets that lines connect to: the first, and how many.
     targets: [AtomicUsize; 2],
+    /// Whether lines stay now, whatever their age.
+    is_settled: AtomicBool,
     strikes: Mutex<Vec<Strike>>,
     strike_count: AtomicUsize,
 }
 
 /// Laps of a swarm; the last one takes in what would be more.
-pub(super) const LAPS_MAX: usize = 8;
+pub(super) const LAPS_MAX: usize = 16;
 
 impl Order {
     pub(super) fn new(targets: usize) -> Self {
@@ -35,6 +37,7 @@ impl Order {
             lap_starts_ns: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
             storm_start_ns: AtomicU64::new(u64::MAX),
             targets: [0, targets].map(AtomicUsize::new),
+            is_settled: AtomicBool::new(false),
             strikes: Mutex::default(),
             strike_count: AtomicUsize::new(0),
         }
@@ -75,6 +78,14 @@ impl Order {
     pub(super) fn storm_start(&self) -> Option<Duration> {
         let ns = self.storm_start_ns.load(Ordering::Relaxed);
         (ns < u64::MAX).then(|| Duration::from_nanos(ns))
+    }
+
+    pub(super) fn settle(&self) {
+        self.is_settled.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Relaxed)
     }
 
     pub(super) fn direct(&self, targets: Range<usize>) {

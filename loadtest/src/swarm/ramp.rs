@@ -83,9 +83,14 @@ impl Ramp {
         }
     }
 
+    /// Whether all lines of the share were started.
+    pub(super) fn is_done(&self) -> bool {
+        self.started == self.share.count
+    }
+
     /// The next step. `in_flight` counts this thread's lines under way, `settled` those of all threads that are done.
     pub(super) fn step(&mut self, in_flight: u32, settled: u32, now: Duration) -> Step {
-        if self.started == self.share.count {
+        if self.is_done() {
             return Step::Done;
         }
         match self.pacing {

@@ -33,8 +33,6 @@ pub(crate) enum Blow {
     Reset,
     /// It ends with a FIN and without a close frame: a process that dies.
     Fin,
-    /// It says goodbye, and comes back.
-    Goodbye,
     /// Nothing passes any more, in either direction, and nobody is told: a cable, a radio, a NAT that forgets. The
     /// device notices within this time, some at once.
     Silence {
@@ -83,7 +81,7 @@ impl Blow {
             | Self::Vanish
             | Self::Deafness
             | Self::Doom => true,
-            Self::Goodbye | Self::Wake => false,
+            Self::Wake => false,
         }
     }
 
@@ -91,7 +89,7 @@ impl Blow {
     pub(super) fn ends_lines(self) -> bool {
         match self {
             Self::Reset | Self::Fin | Self::Silence { .. } | Self::Vanish => true,
-            Self::Goodbye | Self::Deafness | Self::Wake | Self::Doom => false,
+            Self::Deafness | Self::Wake | Self::Doom => false,
         }
     }
 }

@@ -155,6 +155,32 @@ impl Tally {
         *self.setbacks.lock().entry(failure).or_default() += 1;
     }
 
+    /// The counts by now.
+    pub(super) fn read(&self) -> Total {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Total {
+            started: read(&self.started),
+            opened: read(&self.opened),
+            resumed: read(&self.resumed),
+            failed: read(&self.failed),
+            lost: read(&self.lost),
+            late: read(&self.late),
+            pings: read(&self.pings),
+            messages: read(&self.messages),
+            message_bytes: read(&self.message_bytes),
+            returned: read(&self.returned),
+            ended: read(&self.ended),
+            cut: read(&self.cut),
+            left: read(&self.left),
+            unanswered: read(&self.unanswered),
+            goaways: read(&self.goaways),
+            attempts: read(&self.attempts),
+            refused_told: read(&self.refused_told),
+            refused_untold: read(&self.refused_untold),
+            unreached: read(&self.unreached),
+        }
+    }
+
     /// Adds the failures by kind to `all`.
     pub(super) fn collect_failures(&self, all: &mut BTreeMap<Failure, u64>) {
         collect(&self.failures, all);
@@ -172,6 +198,11 @@ impl Total {
         (self.opened + self.returned).saturating_sub(self.lost + self.ended)
     }
 
+    /// Lines that are to come back.
+    pub(crate) fn away(&self) -> u64 {
+        self.ended.saturating_sub(self.returned)
+    }
+
     /// Attempts to come back that were refused with a status.
     pub(crate) fn refused(&self) -> u64 {
         self.refused_told + self.refused_untold
@@ -183,28 +214,27 @@ impl Total {
     }
 }
 
-impl AddAssign<&Tally> for Total {
-    fn add_assign(&mut self, tally: &Tally) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        self.started += read(&tally.started);
-        self.opened += read(&tally.opened);
-        self.resumed += read(&tally.resumed);
-        self.failed += read(&tally.failed);
-        self.lost += read(&tally.lost);
-        self.late += read(&tally.late);
-        self.pings += read(&tally.pings);
-        self.messages += read(&tally.messages);
-        self.message_bytes += read(&tally.message_bytes);
-        self.returned += read(&tally.returned);
-        self.ended += read(&tally.ended);
-        self.cut += read(&tally.cut);
-        self.left += read(&tally.left);
-        self.unanswered += read(&tally.unanswered);
-        self.goaways += read(&tally.goaways);
-        self.attempts += read(&tally.attempts);
-        self.refused_told += read(&tally.refused_told);
-        self.refused_untold += read(&tally.refused_untold);
-        self.unreached += read(&tally.unreached);
+impl AddAssign<&Self> for Total {
+    fn add_assign(&mut self, other: &Self) {
+        self.started += other.started;
+        self.opened += other.opened;
+        self.resumed += other.resumed;
+        self.failed += other.failed;
+        self.lost += other.lost;
+        self.late += other.late;
+        self.pings += other.pings;
+        self.messages += other.messages;
+        self.message_bytes += other.message_bytes;
+        self.returned += other.returned;
+        self.ended += other.ended;
+        self.cut += other.cut;
+        self.left += other.left;
+        self.unanswered += other.unanswered;
+        self.goaways += other.goaways;
+        self.attempts += other.attempts;
+        self.refused_told += other.refused_told;
+        self.refused_untold += other.refused_untold;
+        self.unreached += other.unreached;
     }
 }
 

@@ -171,6 +171,10 @@ impl SwarmThread {
 
     /// Opens the lines that are due for the first time and tells how long to wait for the next.
     fn open_due(&mut self) -> Duration {
+        // Most of its life a thread is here, and counting all threads' lines takes its time.
+        if self.ramp.is_done() {
+            return PATIENCE;
+        }
         let settled = u32::try_from(sum(&self.tallies).settled()).unwrap_or(u32::MAX);
         for _ in 0..OPENS_PER_ITERATION_MAX {
             let now = self.clock.now().saturating_sub(self.ramp_start);

@@ -6,9 +6,13 @@
 )]
 
 mod canary;
+mod churn;
 mod compare;
 mod diff;
+mod drain;
 mod foreign_server;
+mod halfopen;
+mod ladder;
 mod line;
 mod lying_server;
 mod make;
@@ -17,6 +21,8 @@ mod plan;
 mod real;
 mod report;
 mod run;
+mod slow;
+mod soak;
 mod storm;
 mod tls;
 mod tls_front;

@@ -40,6 +40,18 @@ fn devices_of_the_real_server_send_more_than_it_usually_lets_them() {
 }
 
 #[test]
+fn records_on_streams_to_the_real_server_all_arrive() {
+    let few = ["--streams=2", "--window=32", "--baseline"];
+    let run = run_real("stream", &[&SHORT[..], &few].concat());
+    assert!(run.passed, "{}", run.faults());
+    let sent = run.figure("messages.sent");
+    assert!(sent > 0.0);
+    assert_eq!(run.figure("stream.status.written"), sent);
+    assert_eq!(run.figure("messages.received"), sent);
+    assert!(run.figure("stream.cpu_over_baseline") > 0.0);
+}
+
+#[test]
 fn the_real_server_takes_and_resumes_tls() {
     let secure = [
         "--connections=100",

@@ -177,7 +177,7 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
     state.lock().enter(&device, line);
     let state = state.clone();
     thread::spawn(move || {
-        record::serve_line(&state, socket, &device);
+        record::serve_line(&state, socket, &device, number);
         state.lock().leave(&device, number);
     });
 }

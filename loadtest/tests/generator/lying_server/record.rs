@@ -17,10 +17,18 @@ const WINDOW: usize = 8;
 const SILENCE: Duration = Duration::from_millis(3);
 
 /// Answers what a device sends on its line, until it hangs up.
-pub(super) fn serve_line(state: &Mutex<State>, mut line: WebSocket<TcpStream>, device: &str) {
+pub(super) fn serve_line(
+    state: &Mutex<State>,
+    mut line: WebSocket<TcpStream>,
+    device: &str,
+    number: u32,
+) {
     while let Ok(message) = line.read() {
         if let Message::Text(text) = message {
             answer_device(&mut state.lock(), device, &text);
+        } else if message.is_close() {
+            // Before the answer is out, with the next read: nothing may be delivered behind it.
+            state.lock().leave(device, number);
         } else if message == Message::Pong(PING.into()) {
             state.lock().pongs += 1;
         }

@@ -1,0 +1,239 @@
+//! A node that is asked to leave: what its devices feel, and where they go.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::arg::CommonArg;
+use crate::report::{Figure, Record};
+use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
+use crate::scenario::returning::{ReturnArg, Spell};
+use crate::scenario::storm::back_figures;
+use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
+use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::screen::Screen;
+
+/// Drain a node, and measure what its devices feel
+///
+/// With --next, or --next-target, lines that come back go to a next node, as a load balancer would have it; else they come
+/// back to the same one, which is started again on the same ports, or taken back into service. Pushes go on where the node
+/// keeps its address; each is accounted for. A drain is polite: nothing that was promised may be lost.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DrainArg {
+    /// How the drain begins [default: signal, or with --target api]
+    #[arg(long, value_enum)]
+    pub(crate) by: Option<DrainBy>,
+    /// Start a second server before, which takes over
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) next: bool,
+    /// How long a started server takes to drain
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "25s", conflicts_with = "target")]
+    pub(crate) deadline: Duration,
+    /// How long a started server waits for load balancers first
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s", conflicts_with = "target")]
+    pub(crate) interval: Duration,
+    /// With --by api: what to POST to for a drain, and to DELETE to take it back
+    #[arg(long, value_name = "PATH", default_value = "/v1/nodes/loadtest/drain")]
+    pub(crate) drain_path: String,
+    /// How long all is quiet before
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "3s")]
+    pub(crate) calm: Duration,
+    /// How long to go on once all lines are back
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "3s")]
+    pub(crate) after: Duration,
+    #[command(flatten)]
+    pub(crate) returning: ReturnArg,
+    #[command(flatten)]
+    pub(crate) traffic: TrafficArg,
+    #[command(flatten)]
+    pub(crate) common: CommonArg,
+}
+
+/// How a drain begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DrainBy {
+    /// SIGTERM to the server that was started
+    Signal,
+    /// A call of its API
+    Api,
+    /// Somebody else drains it by then; lines are watched as they leave and come back
+    Hand,
+}
+
+/// Curves of a drain are this fine.
+const WINDOW: Duration = Duration::from_millis(100);
+/// The name of a server that is started, for its API.
+const NODE_ID: &str = "node.id=loadtest";
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs the scenario.
+pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
+    let (lines, server) = (&arg.common.lines, &arg.common.server);
+    let is_own = server.target.is_empty();
+    let usual = if is_own {
+        DrainBy::Signal
+    } else {
+        DrainBy::Api
+    };
+    let by = arg.by.unwrap_or(usual);
+    if by == DrainBy::Signal && !is_own {
+        return Err(RunError::Usage(
+            "--by signal is for a server that is started here",
+        ));
+    }
+    let moves = arg.next || !server.next_target.is_empty();
+    let names = lines.names();
+    let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
+    let habit = arg.returning.habit(&names, WINDOW);
+    let shadows = habit.shadows.clone();
+    let settings = settings(arg);
+    let cast = (dialect.clone(), habit);
+    let (mut stage, before) =
+        Stage::open_prepared("drain", &arg.common, &settings, cast, |node| {
+            if arg.next { node.start_next() } else { Ok(()) }
+        })?;
+    let ramped = stage.ramp()?;
+    // A push goes to the node that has the line, which is one address only as long as nobody moves.
+    let rate = if moves { 0.0 } else { arg.traffic.push_rate };
+    let rows = names.rows(CONNECTIONS_MAX.min(names.lines()));
+    let part = arg.traffic.part(&stage, "push", rows, rate)?;
+    let parts = part.into_iter().collect();
+    let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
+    stage.hold("calm", arg.calm)?;
+    let drain = drain(&mut stage, arg, by, moves)?;
+    stage.hold("after", arg.after)?;
+    let account = traffic.finish(&mut stage)?;
+    let end = stage.read()?;
+    let (mut record, screen, mut catch) = stage.close(lines.failures_max)?;
+    record.add(ramp_figures(&before, &ramped, &catch));
+    record.add(memory_figures(&before, &end));
+    record.add(drain.figures());
+    record.add(back_figures("drain", &drain.spell, &catch));
+    record.add(drain.spell.figures("drain", &catch));
+    record.warnings.extend(ramp_warning(&end.total));
+    record.warnings.extend(arg.returning.warning(&catch));
+    if moves && arg.traffic.push_rate > 0.0 {
+        let text = "nothing was pushed: lines moved to a node with another API";
+        record.warnings.push(text.to_owned());
+    }
+    record.faults.extend(drain.spell.fault(lines.failures_max));
+    if drain.spell.ended() == 0 {
+        record.faults.push("no line left".to_owned());
+    }
+    account.settle(&mut record, &mut catch);
+    Ok((record, screen))
+}
+
+/// A drain that is over.
+struct Drain {
+    spell: Spell,
+    /// When every line had left.
+    left: Reading,
+}
+
+/// Lines get the usual time to leave, or less where all is compressed.
+const GOAWAY_GRACE: Duration = Duration::from_secs(5);
+
+fn settings(arg: &DrainArg) -> [String; 4] {
+    let grace = GOAWAY_GRACE.min(arg.deadline / 5);
+    let time = |key: &str, time: Duration| format!("{key}={}ms", time.as_millis());
+    [
+        NODE_ID.to_owned(),
+        time("drain.deadline", arg.deadline),
+        time("drain.interval", arg.interval),
+        time("lifetime.goaway_grace", grace),
+    ]
+}
+
+/// Drains the node and waits until the lines are back, there or elsewhere.
+fn drain(stage: &mut Stage, arg: &DrainArg, by: DrainBy, moves: bool) -> Result<Drain, RunError> {
+    let before = stage.read()?;
+    stage.swarm.start_storm(before.at);
+    if moves {
+        let serving = stage.node.serving;
+        stage.swarm.direct(serving..stage.node.devices.len());
+    }
+    match by {
+        DrainBy::Signal => stage.node.terminate()?,
+        DrainBy::Api => call(stage, arg, ureq::http::Method::POST)?,
+        DrainBy::Hand => {}
+    }
+    let lines = before.total.open();
+    let left = await_leaving(stage, arg, &before, lines)?;
+    if !moves {
+        match by {
+            DrainBy::Signal => {
+                stage.await_end(arg.deadline + arg.returning.back_timeout)?;
+                stage.restart()?;
+            }
+            DrainBy::Api => take_back(stage, arg)?,
+            DrainBy::Hand => {}
+        }
+    }
+    let after = stage.await_returns("return", &before, lines, arg.returning.back_timeout)?;
+    Ok(Drain {
+        spell: Spell { before, after },
+        left,
+    })
+}
+
+fn await_leaving(
+    stage: &mut Stage,
+    arg: &DrainArg,
+    before: &Reading,
+    lines: u64,
+) -> Result<Reading, RunError> {
+    let deadline = before.at + arg.deadline + arg.returning.back_timeout;
+    stage.watch("leave", lines, |reading| {
+        let is_over = reading.at > deadline;
+        if is_over {
+            lines
+        } else {
+            reading.total.ended - before.total.ended
+        }
+    })
+}
+
+/// A node that is just closing its last lines by force cannot be taken back yet.
+fn take_back(stage: &mut Stage, arg: &DrainArg) -> Result<(), RunError> {
+    let deadline = stage.clock.now() + arg.returning.back_timeout;
+    loop {
+        match call(stage, arg, ureq::http::Method::DELETE) {
+            Err(RunError::Drain(_)) if stage.clock.now() < deadline && !stage.is_halted() => {
+                stage.hold("take back", RETRY_AFTER)?;
+            }
+            other => return other,
+        }
+    }
+}
+
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+fn call(stage: &Stage, arg: &DrainArg, method: ureq::http::Method) -> Result<(), RunError> {
+    let missing = RunError::Usage("a drain by its API needs --api");
+    let api = stage.node.api.as_ref().ok_or(missing)?;
+    let mut request = ureq::http::Request::builder()
+        .method(method)
+        .uri(format!("http://{}{}", api.authority, arg.drain_path));
+    for header in &arg.common.lines.header {
+        if let Some((name, value)) = header.split_once(':') {
+            request = request.header(name.trim(), value.trim());
+        }
+    }
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(CALL_TIMEOUT))
+        .build()
+        .new_agent();
+    let request = request.body(()).map_err(ureq::Error::from);
+    let answer = request.and_then(|request| agent.run(request));
+    answer
+        .map(drop)
+        .map_err(|error| RunError::Drain(error.to_string()))
+}
+
+impl Drain {
+    fn figures(&self) -> [Figure; 1] {
+        let time = self.left.seconds_since(&self.spell.before);
+        [Figure::new("drain.left_after", time, "s")]
+    }
+}

@@ -1,0 +1,74 @@
+//! Lines that leave and come back at a steady rate.
+
+use std::thread;
+
+use crate::lying_server::Lie;
+use crate::run::{Run, assert_named, run, run_real};
+
+const CHURN: [&str; 7] = [
+    "--connections=60",
+    "--age=1s",
+    "--warmup=200ms",
+    "--duration=2s",
+    "--comeback=fixed:50ms",
+    "--back-timeout=10s",
+    "--seed=7",
+];
+
+fn churn(lie: Lie, more: &[&str]) -> Run {
+    run(lie, "churn", &[&CHURN[..], more].concat())
+}
+
+/// Lines left by themselves or as they were asked, and nothing was lost on the way.
+fn assert_churned(run: &Run) {
+    assert!(run.passed, "{}", run.faults());
+    assert!(run.figure("churn.lines_left") > 0.0);
+    assert_eq!(run.figure("churn.lines_cut"), 0.0);
+    assert!(run.figure("churn.lines_back") > 0.0);
+    assert!(run.figure("messages.accepted") > 0.0);
+    assert_eq!(run.figure("messages.doubtful"), 0.0);
+    assert_eq!(
+        run.figure("messages.received"),
+        run.figure("messages.accepted")
+    );
+}
+
+#[test]
+fn devices_that_change_lines_by_themselves_miss_nothing_they_were_promised() {
+    let run = churn(Lie::None, &[]);
+    assert_churned(&run);
+    assert_eq!(run.figure("churn.goaways"), 0.0);
+}
+
+#[test]
+fn every_lie_about_a_push_is_named_while_lines_come_and_go() {
+    thread::scope(|scope| {
+        for (lie, fault) in [
+            (Lie::Drop, "messages lost"),
+            (Lie::Duplicate, "messages duplicate"),
+            (Lie::Reorder, "messages misordered"),
+            (Lie::Misdeliver, "messages misdelivered"),
+            (Lie::RefuseAndDeliver, "messages refused yet delivered"),
+            (Lie::IgnoreReturn, "messages lost"),
+        ] {
+            scope.spawn(move || assert_named(&churn(lie, &[]), lie, fault));
+        }
+    });
+}
+
+#[test]
+fn lines_that_are_not_taken_back_fail_the_churn() {
+    let run = churn(Lie::BarReturn, &["--back-timeout=1s", "--duration=3s"]);
+    assert_named(&run, Lie::BarReturn, "6 lines did not come back in time");
+}
+
+#[test]
+fn the_real_server_asks_lines_to_leave_at_their_age() {
+    let run = run_real(
+        "churn",
+        &[&CHURN[..], &["--by=server", "--age=2s"]].concat(),
+    );
+    assert_churned(&run);
+    let left = run.figure("churn.lines_left");
+    assert!(run.figure("churn.goaways") >= left);
+}

@@ -1,0 +1,72 @@
+//! A node that is asked to leave.
+
+use crate::lying_server::{Lie, LyingServer};
+use crate::run::{Run, output, run_real};
+
+const DRAIN: [&str; 7] = [
+    "--connections=60",
+    "--calm=300ms",
+    "--after=500ms",
+    "--deadline=3s",
+    "--interval=300ms",
+    "--comeback=backoff:100ms..500ms",
+    "--seed=7",
+];
+
+fn drain(more: &[&str]) -> Run {
+    let run = run_real("drain", &[&DRAIN[..], more].concat());
+    assert!(run.passed, "{more:?}: {}", run.faults());
+    assert_eq!(run.figure("drain.lines_ended"), 60.0, "{more:?}");
+    assert_eq!(run.figure("drain.lines_back"), 60.0, "{more:?}");
+    assert!(run.figure("drain.goaways") > 0.0);
+    run
+}
+
+/// Nothing that was promised was lost.
+fn assert_polite(run: &Run) {
+    let accepted = run.figure("messages.accepted");
+    assert!(accepted > 0.0);
+    assert_eq!(run.figure("messages.received"), accepted);
+    assert_eq!(run.figure("messages.doubtful"), 0.0);
+}
+
+#[test]
+fn a_node_that_is_restarted_gets_its_lines_back() {
+    let run = drain(&["--by=signal"]);
+    assert_polite(&run);
+    assert!(run.figure("push.mended") > 0.0);
+}
+
+#[test]
+fn a_node_that_is_drained_by_its_api_is_taken_back_into_service() {
+    let run = drain(&["--by=api"]);
+    assert_polite(&run);
+    assert_eq!(run.figure("drain.refused_untold"), 0.0);
+}
+
+#[test]
+fn lines_move_to_the_next_node_and_those_that_do_not_listen_are_closed() {
+    let run = drain(&["--next", "--ignore-goaway=0.5"]);
+    assert_eq!(run.figure("drain.attempts"), 60.0);
+    assert!(run.figure("drain.lines_left") <= 30.0);
+    assert!(run.figure("setbacks.closed with 4000 drain") >= 30.0);
+    assert!(
+        run.record["warnings"]
+            .to_string()
+            .contains("nothing was pushed")
+    );
+}
+
+#[test]
+fn a_server_that_does_not_drain_is_an_error() {
+    let server = LyingServer::start(Lie::None).unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let few = ["--connections=5", "--calm=0s", "--push-rate=0"];
+    let output = output(&server, results.path(), "drain", &few);
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("the API does not do as it is asked"),
+        "{text}"
+    );
+}

@@ -1,0 +1,90 @@
+//! Runs in rungs: more lines a second, and more lines.
+
+use crate::lying_server::Lie;
+use crate::run::{assert_named, run, run_real};
+
+const CONNECT: [&str; 6] = [
+    "--connections=100",
+    "--from=100",
+    "--step=2",
+    "--rung=500ms",
+    "--rest=100ms",
+    "--open-max=20s",
+];
+
+#[test]
+fn rates_rise_until_the_last_rung_that_holds() {
+    // One rung, so that a machine that is late has only one chance to be.
+    let run = run(
+        Lie::None,
+        "connect",
+        &[&CONNECT[..], &["--to=100"]].concat(),
+    );
+    assert_eq!(run.figure("connect.100.lines"), 50.0);
+    assert_eq!(run.figure("connect.100.failed"), 0.0);
+    assert!(run.figure("connect.100.open.p99") > 0.0);
+    let warnings = run.record["warnings"].to_string();
+    assert!(warnings.contains("no rung broke") || warnings.contains("did not hold"));
+    let knees = run.record["figures"]
+        .to_string()
+        .matches("connect.knee")
+        .count();
+    assert_eq!(knees, usize::from(run.passed), "{warnings}");
+}
+
+#[test]
+fn a_rung_with_failed_lines_has_not_held() {
+    let run = run(Lie::RefuseLine, "connect", &CONNECT);
+    let fault = "100 new lines a second did not hold: 5 lines failed: 5 × HTTP status 503";
+    assert_named(&run, Lie::RefuseLine, fault);
+    assert_eq!(run.figure("connect.broke_at"), 100.0);
+}
+
+#[test]
+fn the_real_server_is_climbed() {
+    let run = run_real("connect", &[&CONNECT[..], &["--to=200"]].concat());
+    assert_eq!(run.figure("connect.100.failed"), 0.0);
+    assert!(run.figure("connect.100.server_cpu_per_new_line") >= 0.0);
+}
+
+const LADDER: [&str; 5] = [
+    "--connections=90",
+    "--rungs=30,60",
+    "--hold=500ms",
+    "--send=500ms",
+    "--rate=400",
+];
+
+#[test]
+fn costs_are_measured_at_every_rung() {
+    let run = run_real(
+        "ladder",
+        &[&LADDER[..], &["--ping-after=1s", "--hold=3s"]].concat(),
+    );
+    assert!(run.passed, "{}", run.faults());
+    for lines in [30, 60, 90] {
+        for cost in ["bytes_per_line", "cpu_per_heartbeat", "cpu_per_message"] {
+            assert!(run.figure(&format!("ladder.{lines}.{cost}")) >= 0.0);
+        }
+    }
+    let sent = run.figure("messages.sent");
+    assert!(sent > 0.0);
+    assert_eq!(run.figure("messages.received"), sent);
+    assert!(run.figure("ladder.growth.cpu_per_message") > 0.0);
+}
+
+#[test]
+fn a_lie_at_any_rung_is_named() {
+    for (lie, fault) in [
+        (Lie::Drop, "messages lost"),
+        (Lie::Reorder, "messages misordered"),
+    ] {
+        assert_named(&run(lie, "ladder", &LADDER), lie, fault);
+    }
+}
+
+#[test]
+fn lines_that_fail_on_any_rung_fail_the_ladder() {
+    let run = run(Lie::RefuseLine, "ladder", &LADDER);
+    assert_named(&run, Lie::RefuseLine, "9 lines failed, 0 were lost");
+}

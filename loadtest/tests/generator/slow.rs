@@ -1,0 +1,63 @@
+//! Lines that do not read.
+
+use std::thread;
+
+use crate::lying_server::Lie;
+use crate::run::{Run, assert_named, run, run_real};
+
+const SLOW: [&str; 6] = [
+    "--connections=60",
+    "--share=0.1",
+    "--calm=500ms",
+    "--stall=1s",
+    "--after=500ms",
+    "--seed=7",
+];
+
+fn slow(lie: Lie) -> Run {
+    let little = ["--flood-rate=50", "--flood-bytes=24"];
+    run(lie, "slow", &[&SLOW[..], &little].concat())
+}
+
+#[test]
+fn what_a_slow_line_was_sent_arrives_once_it_reads_again() {
+    let run = slow(Lie::None);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("slow.lines"), 6.0);
+    assert_eq!(run.figure("slow.closed_by_server"), 0.0);
+    assert!(run.figure("flood.status.200") > 0.0);
+    assert!(run.figure("messages.doubtful") > 0.0);
+    let accepted = run.figure("messages.accepted") + run.figure("messages.doubtful");
+    assert_eq!(run.figure("messages.received"), accepted);
+    assert!(run.figure("delivery.stall.max") >= run.figure("delivery.stall.p50"));
+}
+
+#[test]
+fn every_lie_about_a_push_is_named_while_some_do_not_read() {
+    thread::scope(|scope| {
+        for (lie, fault) in [
+            (Lie::Drop, "messages lost"),
+            (Lie::Duplicate, "messages duplicate"),
+            (Lie::Misdeliver, "messages misdelivered"),
+            (Lie::Refuse, "messages refused, 0 unknown"),
+        ] {
+            scope.spawn(move || assert_named(&slow(lie), lie, fault));
+        }
+    });
+}
+
+#[test]
+fn the_real_server_closes_who_does_not_read_and_takes_it_back() {
+    let flood = [
+        "--flood-rate=400",
+        "--stall=4s",
+        "--share=0.05",
+        "--set=limits.outbox_bytes_max=64KiB",
+    ];
+    let run = run_real("slow", &[&SLOW[..], &flood].concat());
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("slow.lines"), 3.0);
+    assert_eq!(run.figure("slow.closed_by_server"), 3.0);
+    assert_eq!(run.figure("slow.lines_back"), 3.0);
+    assert!(run.figure("messages.away") > 0.0);
+}
