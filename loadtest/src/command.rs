@@ -5,6 +5,7 @@ use clap::Subcommand;
 use crate::arg::CommonArg;
 use crate::report::Record;
 use crate::scenario::RunError;
+use crate::scenario::broadcast::{self, BroadcastArg};
 use crate::scenario::churn::{self, ChurnArg};
 use crate::scenario::connect::{self, ConnectArg};
 use crate::scenario::d2d::{self, D2dArg};
@@ -28,6 +29,7 @@ pub(crate) enum Scenario {
     #[command(mut_arg("rate", |arg| arg.default_value("5000")))]
     D2d(D2dArg),
     Stream(StreamArg),
+    Broadcast(BroadcastArg),
     Storm(StormArg),
     #[command(mut_arg("comeback", |arg| arg.default_value("hint")))]
     Churn(ChurnArg),
@@ -51,6 +53,7 @@ impl Scenario {
             Self::Push(arg) => push::run(arg),
             Self::D2d(arg) => d2d::run(arg),
             Self::Stream(arg) => stream::run(arg),
+            Self::Broadcast(arg) => broadcast::run(arg),
             Self::Storm(arg) => storm::run(arg),
             Self::Churn(arg) => churn::run(arg),
             Self::Slow(arg) => slow::run(arg),
@@ -69,6 +72,7 @@ impl Scenario {
             Self::Push(arg) => &arg.common,
             Self::D2d(arg) => &arg.common,
             Self::Stream(arg) => &arg.common,
+            Self::Broadcast(arg) => &arg.common,
             Self::Storm(arg) => &arg.common,
             Self::Churn(arg) => &arg.common,
             Self::Slow(arg) => &arg.common,

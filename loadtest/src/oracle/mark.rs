@@ -1,8 +1,11 @@
 //! The mark a message carries through the server: who it is for, which one it is, when it was meant to leave.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::clock::nanoseconds;
 use crate::name::LineId;
 
 /// What the sender writes into a message and the receiving line reads back, whatever the server wraps around it.
@@ -19,6 +22,8 @@ pub(crate) struct Mark {
 /// The smallest body that holds a mark: a JSON string, so that every server passes it on as it is.
 pub(crate) const BODY_BYTES_MIN: usize = TEXT_BYTES + 2;
 
+/// Stands for all lines; no line has this number.
+const EVERYBODY: LineId = LineId(u32::MAX);
 /// Fences of the base64 text: a byte that ids, JSON and base64 do not use.
 pub(crate) const FENCE: u8 = b'~';
 const RAW_BYTES: usize = 15;
@@ -26,6 +31,20 @@ const BASE64_BYTES: usize = 20;
 const TEXT_BYTES: usize = BASE64_BYTES + 2;
 
 impl Mark {
+    /// The mark of a broadcast: its number, from 0, and when it was meant to leave.
+    pub(crate) fn for_everybody(number: u32, intended: Duration) -> Self {
+        Self {
+            line: EVERYBODY,
+            sequence: number,
+            intended_ns: nanoseconds(intended),
+        }
+    }
+
+    /// Whether it is for all lines.
+    pub(crate) fn is_for_everybody(self) -> bool {
+        self.line == EVERYBODY
+    }
+
     /// Fills `body` with a JSON string of `bytes` bytes that holds this mark, padded with dots.
     pub(crate) fn write_body(self, body: &mut Vec<u8>, bytes: usize) {
         body.clear();

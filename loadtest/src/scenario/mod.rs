@@ -1,5 +1,6 @@
 //! What the scenarios share: a stage with the server, the swarm, the screen and the readings taken between phases.
 
+pub(crate) mod broadcast;
 mod canary;
 pub(crate) mod churn;
 pub(crate) mod connect;

@@ -25,7 +25,9 @@ pub(crate) struct Catch {
     pub(crate) attempts: BTreeMap<u16, u64>,
     /// From the intended time of a message to its arrival, for each lap.
     pub(crate) laps: Vec<Latency>,
-    /// The same over time, if that is asked for.
+    /// From the intended time of a broadcast to its arrival at each line.
+    pub(crate) broadcast: Latency,
+    /// The same as `laps` over time, if that is asked for.
     pub(crate) timeline: Option<Timeline>,
     /// For lines that are not there at the end, how long they have been away.
     pub(crate) away_for: Vec<Duration>,
@@ -80,6 +82,7 @@ impl Catch {
             (timeline @ None, more) => *timeline = more,
             (Some(_), None) => {}
         }
+        self.broadcast.merge(&part.broadcast);
         self.away_for.extend(part.away_for);
         self.absences.extend(part.absences);
         self.witnesses.extend(part.witnesses);

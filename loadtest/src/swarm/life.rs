@@ -211,6 +211,14 @@ impl SwarmThread {
             }
             return self.hear(id, message);
         };
+        if mark.is_for_everybody() {
+            self.witness.hear(id, mark.sequence);
+            self.tally().count_broadcast();
+            let intended = Duration::from_nanos(mark.intended_ns);
+            let latency = self.clock_now().saturating_sub(intended);
+            self.catch.broadcast.record(latency);
+            return None;
+        }
         self.witness.see(id, mark);
         self.tally().count_message(message.len());
         let now = self.clock_now();

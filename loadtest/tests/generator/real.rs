@@ -66,3 +66,20 @@ fn the_real_server_takes_and_resumes_tls() {
     let resumed = run.figure("tls.resumed");
     assert!((1.0..=50.0).contains(&resumed), "{resumed}");
 }
+
+#[test]
+fn a_broadcast_of_the_real_server_reaches_every_line_once_beside_the_canary() {
+    let some = [
+        "--connections=300",
+        "--broadcasts=2",
+        "--canary=10",
+        "--canary-rate=200",
+    ];
+    let run = run_real("broadcast", &some);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("broadcast.received"), 600.0);
+    // The canary's lines get it as well.
+    assert_eq!(run.figure("broadcast.server.written"), 620.0);
+    assert!(run.figure("broadcast.delivery.max") > 0.0);
+    assert!(run.figure("canary.broadcast.p99") > 0.0);
+}
