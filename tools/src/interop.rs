@@ -1,7 +1,9 @@
-//! Devices of other people's making against the real server: what a first user would try.
+//! Devices of other people's making against the real server: what a first user would try. And a scanner of TLS: what
+//! a first stranger would.
 //!
 //! Each script in `tools/interop` connects, is pushed to through the API, compares bytes, and says `ok` or `not ok`.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -59,6 +61,41 @@ pub(crate) fn run(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
         &mut [python, node, client],
     )?);
     outcome.add(with_server(workspace, log, &[SHORT_LIFE], &mut [handover])?);
+    outcome.add(scan_tls(workspace, log)?);
+    Ok(outcome)
+}
+
+/// sslyze against both kinds of certificates. It must object to nothing but that nobody has signed them.
+fn scan_tls(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
+    let packages = install::sslyze(workspace, log)?;
+    let scanner = |arguments: &[&OsStr]| {
+        let mut command = Command::new("python3");
+        command
+            .arg(workspace.tools_source("interop/tls_scan.py"))
+            .args(arguments)
+            .env("PYTHONPATH", &packages)
+            .env("PYTHONWARNINGS", "ignore");
+        command
+    };
+    let pairs = workspace.tools().join("pairs");
+    log.run(&mut scanner(&["pairs".as_ref(), pairs.as_ref()]))?
+        .expect_success("no certificates could be made")?;
+    let mut outcome = Outcome::default();
+    for kind in ["ecdsa", "rsa"] {
+        let setting = |key: &str, file: &str| {
+            let path = pairs.join(kind).join(file);
+            format!("devices_tls.{key}={}", path.display())
+        };
+        let certificate = setting("certificate_file", "certificate.pem");
+        let key = setting("private_key_file", "key.pem");
+        let scan = scanner(&["scan".as_ref()]);
+        outcome.add(with_server(
+            workspace,
+            log,
+            &[&certificate, &key],
+            &mut [scan],
+        )?);
+    }
     Ok(outcome)
 }
 
