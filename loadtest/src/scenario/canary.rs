@@ -9,6 +9,7 @@ use crate::arg::CommonArg;
 use crate::clock::Clock;
 use crate::descriptor;
 use crate::dialect::Dialect;
+use crate::latency::Latency;
 use crate::name::Names;
 use crate::node::Node;
 use crate::oracle::Verdict;
@@ -142,12 +143,24 @@ impl Canary {
     }
 }
 
-/// The latencies of all phases together, then of each.
+/// The latencies of all phases together, then of each; a phase that came several times is one.
 fn lap_figures(laps: &[&str], catch: &Catch) -> Vec<Figure> {
-    let each = laps.iter().zip(&catch.laps);
-    let each = each
-        .flat_map(|(lap, latency)| latency.figures(&format!("canary.{}", lap.replace('-', "_"))));
+    let mut each: Vec<(&str, Latency)> = Vec::new();
+    for (name, latency) in laps.iter().zip(&catch.laps) {
+        match each.iter_mut().find(|(other, _)| other == name) {
+            Some((_, sum)) => sum.merge(latency),
+            None => {
+                let mut sum = Latency::new();
+                sum.merge(latency);
+                each.push((name, sum));
+            }
+        }
+    }
     let all = catch.delivery().figures("canary").into_iter();
+    let each = each.iter().flat_map(|(name, latency)| {
+        let name = format!("canary.{}", name.replace('-', "_"));
+        latency.figures(&name)
+    });
     all.chain(each).collect()
 }
 

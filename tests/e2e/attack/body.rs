@@ -5,7 +5,7 @@ use tungstenite::Message;
 
 use crate::canary::Canary;
 use crate::device::Device;
-use crate::http::{Http, encode};
+use crate::http::{Answer, Http, encode};
 use crate::node::{CURL_CONTENT_TYPE, Node};
 
 const SEND: &str = "/v1/devices/tv-1/messages";
@@ -177,6 +177,65 @@ fn numbers_at_their_ends_are_taken_or_refused() {
     for limit in ["18446744073709551616", "4294967297", "-1", "0", "1e2"] {
         let answer = node.request("GET", &format!("/v1/connections?limit={limit}"), &[], b"");
         answer.assert_error(400, "bad_request");
+    }
+    device.assert_alive();
+    drop(device);
+    canary.survives();
+}
+
+#[test]
+fn times_to_live_at_their_ends_are_taken_or_refused() {
+    let node = Node::with_one_reactor(&[]);
+    let mut canary = Canary::on(&node);
+    let mut device = Device::connect(&node, "tv-1");
+    let mut check = |ttl: &str, status: u16, answer: Answer| {
+        if status == 200 {
+            assert_eq!(answer.status, 200, "{ttl}: {}", answer.text());
+            assert_eq!(device.next()["data"], 1);
+        } else {
+            answer.assert_error(
+                400,
+                if ttl.starts_with('{') {
+                    "invalid_body"
+                } else {
+                    "bad_request"
+                },
+            );
+        }
+    };
+    let plain = ("Content-Type", "text/plain");
+    for (ttl, status) in [
+        ("0", 200),
+        ("00000000000000000000000000000001", 200),
+        ("18446744073709552", 200),
+        ("18446744073709551615", 200),
+        ("18446744073709551616", 400),
+        ("-1", 400),
+        ("1.5", 400),
+        ("+1", 400),
+        ("", 400),
+    ] {
+        check(
+            ttl,
+            status,
+            node.request("POST", SEND, &[("TTL", ttl), plain], b"1"),
+        );
+    }
+    for (ttl_ms, status) in [
+        ("0", 200),
+        ("18446744073709551615", 200),
+        ("18446744073709551616", 400),
+        ("-1", 400),
+        ("1e3", 400),
+        ("null", 200),
+    ] {
+        let body = format!(r#"{{"data":1,"ttl_ms":{ttl_ms}}}"#);
+        let json = [("Content-Type", "application/json")];
+        check(
+            &body,
+            status,
+            node.request("POST", SEND, &json, body.as_bytes()),
+        );
     }
     device.assert_alive();
     drop(device);
