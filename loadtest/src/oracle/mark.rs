@@ -22,8 +22,8 @@ pub(crate) struct Mark {
 /// The smallest body that holds a mark: a JSON string, so that every server passes it on as it is.
 pub(crate) const BODY_BYTES_MIN: usize = TEXT_BYTES + 2;
 
-/// Stands for all lines; no line has this number.
-const EVERYBODY: LineId = LineId(u32::MAX);
+/// Stands for all lines: above the numbers that runs give, and below those of lines beside a run's own.
+const EVERYBODY: LineId = LineId(u32::MAX / 2);
 /// Fences of the base64 text: a byte that ids, JSON and base64 do not use.
 pub(crate) const FENCE: u8 = b'~';
 const RAW_BYTES: usize = 15;
@@ -31,18 +31,28 @@ const BASE64_BYTES: usize = 20;
 const TEXT_BYTES: usize = BASE64_BYTES + 2;
 
 impl Mark {
-    /// The mark of a broadcast: its number, from 0, and when it was meant to leave.
-    pub(crate) fn for_everybody(number: u32, intended: Duration) -> Self {
+    /// The mark of a broadcast: `run` tells those of runs side by side apart, `number` counts from 0.
+    pub(crate) fn for_everybody(run: u16, number: u16, intended: Duration) -> Self {
         Self {
             line: EVERYBODY,
-            sequence: number,
+            sequence: u32::from(run) << 16 | u32::from(number),
             intended_ns: nanoseconds(intended),
         }
     }
 
-    /// Whether it is for all lines.
-    pub(crate) fn is_for_everybody(self) -> bool {
-        self.line == EVERYBODY
+    /// The mark as a line takes it that gets the broadcasts of `run`: one of these is as if for this line alone. `None` if it
+    /// is another run's.
+    pub(crate) fn heard_by(self, line: LineId, run: Option<u16>) -> Option<Self> {
+        if self.line != EVERYBODY {
+            return Some(self);
+        }
+        let [high, low, number @ ..] = self.sequence.to_be_bytes();
+        let is_own = run == Some(u16::from_be_bytes([high, low]));
+        is_own.then(|| Self {
+            line,
+            sequence: u16::from_be_bytes(number).into(),
+            ..self
+        })
     }
 
     /// Fills `body` with a JSON string of `bytes` bytes that holds this mark, padded with dots.
@@ -100,6 +110,23 @@ fn check(raw: &[u8; RAW_BYTES]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broadcast_is_for_every_line_of_its_run_and_no_other() {
+        let (line, at) = (LineId(7), Duration::from_millis(3));
+        let mut body = Vec::new();
+        Mark::for_everybody(65_000, 2, at).write_body(&mut body, 40);
+        let mark = Mark::find(&body).unwrap();
+        let heard = Mark {
+            line,
+            sequence: 2,
+            intended_ns: 3_000_000,
+        };
+        assert_eq!(mark.heard_by(line, Some(65_000)), Some(heard));
+        assert_eq!(mark.heard_by(line, Some(64_999)), None);
+        assert_eq!(mark.heard_by(line, None), None);
+        assert_eq!(heard.heard_by(LineId(8), Some(65_000)), Some(heard));
+    }
 
     const MARK: Mark = Mark {
         line: LineId(239_999),

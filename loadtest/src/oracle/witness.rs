@@ -11,10 +11,6 @@ use crate::oracle::mark::Mark;
 pub(crate) struct Witness {
     first: LineId,
     expected: Vec<u32>,
-    /// The next broadcast that each line may get.
-    broadcasts: Vec<u32>,
-    /// Broadcasts that a line got again, or after a later one.
-    pub(crate) broadcast_twice: u64,
     missing: BTreeSet<(LineId, u32)>,
     pub(super) received: u64,
     pub(super) duplicate: u64,
@@ -32,8 +28,6 @@ impl Witness {
         Self {
             first,
             expected: vec![0; count as usize],
-            broadcasts: Vec::new(),
-            broadcast_twice: 0,
             missing: BTreeSet::new(),
             received: 0,
             duplicate: 0,
@@ -64,17 +58,6 @@ impl Witness {
             self.missing
                 .extend((*expected..mark.sequence).map(|skipped| (line, skipped)));
             *expected = mark.sequence + 1;
-        }
-    }
-
-    /// Sees a broadcast arrive on a line.
-    pub(crate) fn hear(&mut self, line: LineId, number: u32) {
-        self.broadcasts.resize(self.expected.len(), 0);
-        let next = &mut self.broadcasts[(line.0 - self.first.0) as usize];
-        if number < *next {
-            self.broadcast_twice += 1;
-        } else {
-            *next = number + 1;
         }
     }
 

@@ -143,24 +143,19 @@ impl Canary {
     }
 }
 
-/// The latencies of all phases together, then of each; a phase that came several times is one.
+/// The latencies of all phases together, then of each; phases of one name are one.
 fn lap_figures(laps: &[&str], catch: &Catch) -> Vec<Figure> {
-    let mut each: Vec<(&str, Latency)> = Vec::new();
+    let mut phases: Vec<(&str, Latency)> = Vec::new();
     for (name, latency) in laps.iter().zip(&catch.laps) {
-        match each.iter_mut().find(|(other, _)| other == name) {
-            Some((_, sum)) => sum.merge(latency),
-            None => {
-                let mut sum = Latency::new();
-                sum.merge(latency);
-                each.push((name, sum));
-            }
+        match phases.iter_mut().find(|(known, _)| known == name) {
+            Some((_, all)) => all.merge(latency),
+            None => phases.push((name, latency.clone())),
         }
     }
+    let each = phases
+        .iter()
+        .flat_map(|(lap, latency)| latency.figures(&format!("canary.{}", lap.replace('-', "_"))));
     let all = catch.delivery().figures("canary").into_iter();
-    let each = each.iter().flat_map(|(name, latency)| {
-        let name = format!("canary.{}", name.replace('-', "_"));
-        latency.figures(&name)
-    });
     all.chain(each).collect()
 }
 
@@ -197,4 +192,34 @@ fn open_lines(
         .map(|(kind, n)| format!("{n} × {kind}"))
         .collect();
     Err(RunError::Canary(failures.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_of_one_name_are_one() {
+        let mut catch = Catch::default();
+        for ms in [1, 100, 3] {
+            let mut lap = Latency::new();
+            lap.record(Duration::from_millis(ms));
+            catch.laps.push(lap);
+        }
+        let figures = lap_figures(&["storm", "hold", "storm"], &catch);
+        let of = |key: &str| -> Vec<f64> {
+            let found = figures.iter().filter(|figure| figure.key == key);
+            found.map(|figure| figure.value.round()).collect()
+        };
+        let near = |key: &str, us: f64| {
+            let values = of(key);
+            assert!(
+                values.len() == 1 && (values[0] / us - 1.0).abs() < 0.01,
+                "{key}: {values:?}"
+            );
+        };
+        near("canary.storm.max", 3_000.0);
+        near("canary.hold.max", 100_000.0);
+        near("canary.max", 100_000.0);
+    }
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use ureq::http::Method;
 
 use crate::arg::CommonArg;
 use crate::report::{Figure, Record};
+use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell};
 use crate::scenario::storm::back_figures;
@@ -64,7 +66,6 @@ pub(crate) enum DrainBy {
 const WINDOW: Duration = Duration::from_millis(100);
 /// The name of a server that is started, for its API.
 const NODE_ID: &str = "node.id=loadtest";
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the scenario.
 pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
@@ -155,7 +156,7 @@ fn drain(stage: &mut Stage, arg: &DrainArg, by: DrainBy, moves: bool) -> Result<
     }
     match by {
         DrainBy::Signal => stage.node.terminate()?,
-        DrainBy::Api => call(stage, arg, ureq::http::Method::POST)?,
+        DrainBy::Api => call(stage, arg, Method::POST)?,
         DrainBy::Hand => {}
     }
     let lines = before.total.open();
@@ -198,8 +199,8 @@ fn await_leaving(
 fn take_back(stage: &mut Stage, arg: &DrainArg) -> Result<(), RunError> {
     let deadline = stage.clock.now() + arg.returning.back_timeout;
     loop {
-        match call(stage, arg, ureq::http::Method::DELETE) {
-            Err(RunError::Drain(_)) if stage.clock.now() < deadline && !stage.is_halted() => {
+        match call(stage, arg, Method::DELETE) {
+            Err(RunError::Api(_)) if stage.clock.now() < deadline && !stage.is_halted() => {
                 stage.hold("take back", RETRY_AFTER)?;
             }
             other => return other,
@@ -209,26 +210,12 @@ fn take_back(stage: &mut Stage, arg: &DrainArg) -> Result<(), RunError> {
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-fn call(stage: &Stage, arg: &DrainArg, method: ureq::http::Method) -> Result<(), RunError> {
+fn call(stage: &Stage, arg: &DrainArg, method: Method) -> Result<(), RunError> {
     let missing = RunError::Usage("a drain by its API needs --api");
     let api = stage.node.api.as_ref().ok_or(missing)?;
-    let mut request = ureq::http::Request::builder()
-        .method(method)
-        .uri(format!("http://{}{}", api.authority, arg.drain_path));
-    for header in &arg.common.lines.header {
-        if let Some((name, value)) = header.split_once(':') {
-            request = request.header(name.trim(), value.trim());
-        }
-    }
-    let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(CALL_TIMEOUT))
-        .build()
-        .new_agent();
-    let request = request.body(()).map_err(ureq::Error::from);
-    let answer = request.and_then(|request| agent.run(request));
-    answer
-        .map(drop)
-        .map_err(|error| RunError::Drain(error.to_string()))
+    let api = Api::new(api, &arg.common.lines.header);
+    let answer = api.call(method, &arg.drain_path);
+    answer.map(drop).map_err(RunError::Api)
 }
 
 impl Drain {

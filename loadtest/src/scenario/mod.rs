@@ -1,5 +1,6 @@
 //! What the scenarios share: a stage with the server, the swarm, the screen and the readings taken between phases.
 
+mod api;
 pub(crate) mod broadcast;
 mod canary;
 pub(crate) mod churn;
@@ -37,6 +38,7 @@ use crate::clock::Clock;
 use crate::descriptor;
 use crate::dialect::Dialect;
 use crate::machine;
+use crate::make::Make;
 use crate::node::{Node, NodeError, ServerPlan};
 use crate::plan::PlanError;
 use crate::report::{Figure, Phase, Record};
@@ -82,9 +84,9 @@ pub(crate) enum RunError {
         "{0} lines are more than a server with one table of descriptors can have here: {1}, with a limit of {2} open files"
     )]
     Room(u32, u32, u32),
-    /// The server does not drain.
+    /// A call beside the measured ones fails.
     #[error("the API does not do as it is asked: {0}")]
-    Drain(String),
+    Api(String),
     /// The command line lacks something.
     #[error("{0}")]
     Usage(&'static str),
@@ -116,8 +118,13 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 const CURVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Lines for each reactor of a server we start: below the descriptor limit of most machines, with room for skew.
 const REACTOR_LINES: u32 = 15_000;
-/// Scenarios in which lines or streams send.
-const RECORD_SCENARIOS: [&str; 2] = ["d2d", "stream"];
+/// Scenarios that other makes know nothing of, and why.
+const OWN_SCENARIOS: [(&str, &str); 3] = [
+    ("broadcast", "of all makes only tautline broadcasts"),
+    ("d2d", NO_RECORDS),
+    ("stream", NO_RECORDS),
+];
+const NO_RECORDS: &str = "of all makes only tautline takes messages from lines or streams";
 /// What is missing when nobody says where messages go.
 pub(crate) const NO_PUSH_PATH: &str =
     "pushing to a raw server needs a path, such as --push-path /push/{device}";
@@ -151,10 +158,9 @@ impl Stage {
         let mut record = Record::new(scenario);
         let screen = Screen::open();
         let is_interrupted = watch_signals()?;
-        if !arg.lines.against.takes_records() && RECORD_SCENARIOS.contains(&scenario) {
-            return Err(RunError::Usage(
-                "of all makes only tautline takes messages from lines or streams",
-            ));
+        let own = OWN_SCENARIOS.iter().find(|(name, _)| *name == scenario);
+        if let Some((_, why)) = own.filter(|_| arg.lines.against != Make::Tautline) {
+            return Err(RunError::Usage(why));
         }
         let mut node = open_node(arg, settings, &screen)?;
         prepare(&mut node)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::latency::Latency;
+use crate::name::LineId;
 use crate::oracle::absence::Absence;
 use crate::oracle::witness::Witness;
 use crate::timeline::Timeline;
@@ -25,12 +26,12 @@ pub(crate) struct Catch {
     pub(crate) attempts: BTreeMap<u16, u64>,
     /// From the intended time of a message to its arrival, for each lap.
     pub(crate) laps: Vec<Latency>,
-    /// From the intended time of a broadcast to its arrival at each line.
-    pub(crate) broadcast: Latency,
-    /// The same as `laps` over time, if that is asked for.
+    /// The same over time, if that is asked for.
     pub(crate) timeline: Option<Timeline>,
     /// For lines that are not there at the end, how long they have been away.
     pub(crate) away_for: Vec<Duration>,
+    /// Lines that never opened, or ended for good.
+    pub(crate) down: Vec<LineId>,
     /// When lines were away.
     pub(crate) absences: Vec<Absence>,
     /// What was seen, one for each thread.
@@ -82,8 +83,8 @@ impl Catch {
             (timeline @ None, more) => *timeline = more,
             (Some(_), None) => {}
         }
-        self.broadcast.merge(&part.broadcast);
         self.away_for.extend(part.away_for);
+        self.down.extend(part.down);
         self.absences.extend(part.absences);
         self.witnesses.extend(part.witnesses);
     }

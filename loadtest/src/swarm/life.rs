@@ -211,14 +211,7 @@ impl SwarmThread {
             }
             return self.hear(id, message);
         };
-        if mark.is_for_everybody() {
-            self.witness.hear(id, mark.sequence);
-            self.tally().count_broadcast();
-            let intended = Duration::from_nanos(mark.intended_ns);
-            let latency = self.clock_now().saturating_sub(intended);
-            self.catch.broadcast.record(latency);
-            return None;
-        }
+        let mark = mark.heard_by(id, self.plan.habit.broadcasts)?;
         self.witness.see(id, mark);
         self.tally().count_message(message.len());
         let now = self.clock_now();
@@ -313,6 +306,9 @@ impl SwarmThread {
     fn note_absence(&mut self, n: usize, line: &Line) {
         let id = self.line_at(n);
         let past = *self.past(id);
+        if matches!(line, Line::Unborn | Line::Upgrading(_) | Line::Down) {
+            self.catch.down.push(id);
+        }
         let is_there = matches!(line, Line::Open(_) | Line::Unborn | Line::Down);
         if past.has_been_open && !is_there {
             let since = self.dark_since(id).unwrap_or(past.away_since);

@@ -79,6 +79,8 @@ pub(crate) struct Habit {
     pub(crate) shadows: Option<Arc<Shadows>>,
     /// The longest TCP segment: loopback's are so long that the kernel takes in megabytes for a line that does not read.
     pub(crate) segment_bytes: Option<u32>,
+    /// The run whose broadcasts lines are to get; those of others are no business of theirs.
+    pub(crate) broadcasts: Option<u16>,
     /// Keep latencies over time, in windows of this length.
     pub(crate) window: Option<Duration>,
 }

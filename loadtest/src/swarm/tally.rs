@@ -21,7 +21,6 @@ pub(super) struct Tally {
     pings: AtomicU64,
     messages: AtomicU64,
     message_bytes: AtomicU64,
-    broadcasts: AtomicU64,
     returned: AtomicU64,
     ended: AtomicU64,
     cut: AtomicU64,
@@ -57,8 +56,6 @@ pub(crate) struct Total {
     pub(crate) messages: u64,
     /// Their bytes, with what the server wrapped around them and without frame headers.
     pub(crate) message_bytes: u64,
-    /// Broadcasts received, once for each line.
-    pub(crate) broadcasts: u64,
     /// Lines that came back, each time.
     pub(crate) returned: u64,
     /// Open lines that ended and are to come back, each time.
@@ -99,10 +96,6 @@ impl Tally {
     pub(super) fn count_message(&self, bytes: usize) {
         add(&self.messages, 1);
         add(&self.message_bytes, bytes as u64);
-    }
-
-    pub(super) fn count_broadcast(&self) {
-        add(&self.broadcasts, 1);
     }
 
     /// Counts a line that never opened.
@@ -175,7 +168,6 @@ impl Tally {
             pings: read(&self.pings),
             messages: read(&self.messages),
             message_bytes: read(&self.message_bytes),
-            broadcasts: read(&self.broadcasts),
             returned: read(&self.returned),
             ended: read(&self.ended),
             cut: read(&self.cut),
@@ -233,7 +225,6 @@ impl AddAssign<&Self> for Total {
         self.pings += other.pings;
         self.messages += other.messages;
         self.message_bytes += other.message_bytes;
-        self.broadcasts += other.broadcasts;
         self.returned += other.returned;
         self.ended += other.ended;
         self.cut += other.cut;

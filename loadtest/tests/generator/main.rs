@@ -5,6 +5,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod broadcast;
 mod canary;
 mod churn;
 mod compare;

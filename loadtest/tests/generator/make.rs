@@ -96,12 +96,19 @@ fn any_server_can_hold_lines_and_is_pushed_to_where_one_says() {
 #[test]
 fn what_only_ours_can_do_is_refused_at_once() {
     let server = ForeignServer::start(Foreign::Nchan).unwrap();
-    let (output, _results) = output(&server, "d2d", &["--against=nchan", "--senders=2"]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        !output.status.success() && told.contains("only tautline"),
-        "{told}"
-    );
+    for (scenario, few) in [
+        ("broadcast", "--broadcasts=1"),
+        ("d2d", "--senders=2"),
+        ("stream", "--streams=2"),
+    ] {
+        let (output, _results) = output(&server, scenario, &["--against=nchan", few]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && told.contains("only tautline"),
+            "{scenario}: {told}"
+        );
+    }
+    assert_eq!(server.lines_seen(), 0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     let output = command
         .args(["idle", "--against=centrifugo"])

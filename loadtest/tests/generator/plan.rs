@@ -15,7 +15,7 @@ fn plan(directory: &Path, text: &str) -> Output {
     command.output().unwrap()
 }
 
-/// Idle lines, then pushes beside lines that send.
+/// Idle lines, then pushes beside a broadcast and streams.
 fn mixture(server: &LyingServer) -> String {
     format!(
         r#"
@@ -28,7 +28,7 @@ fn mixture(server: &LyingServer) -> String {
         name = "calm"
         [[phase.run]]
         scenario = "idle"
-        connections = 30
+        connections = 40
         hold = "300ms"
 
         [[phase]]
@@ -38,7 +38,12 @@ fn mixture(server: &LyingServer) -> String {
         connections = 20
         senders = 2
         warmup = "100ms"
-        duration = "500ms"
+        duration = "2s"
+        [[phase.run]]
+        scenario = "broadcast"
+        connections = 10
+        broadcasts = 1
+        timeout = "1s"
         [[phase.run]]
         scenario = "stream"
         connections = 10
@@ -65,8 +70,8 @@ fn run(lie: Lie) -> (Run, LyingServer) {
 fn all_parts_of_a_plan_are_in_one_record() {
     let (run, server) = run(Lie::None);
     assert!(run.passed, "{}", run.faults());
-    assert_eq!(run.figure("calm.idle.lines.opened"), 30.0);
-    for part in ["busy.push", "busy.stream"] {
+    assert_eq!(run.figure("calm.idle.lines.opened"), 40.0);
+    for part in ["busy.push", "busy.broadcast", "busy.stream"] {
         let sent = run.figure(&format!("{part}.messages.sent"));
         assert!(sent > 0.0);
         assert_eq!(run.figure(&format!("{part}.messages.received")), sent);
@@ -79,7 +84,7 @@ fn all_parts_of_a_plan_are_in_one_record() {
         .collect();
     assert_eq!(phases, ["calm", "busy"]);
     // Those side by side have lines of their own, those one after another the same ones.
-    assert_eq!(server.device_names().len(), 30);
+    assert_eq!(server.device_names().len(), 40);
     assert!(!run.series("busy.push.lines.open").is_empty());
 }
 

@@ -52,6 +52,27 @@ fn records_on_streams_to_the_real_server_all_arrive() {
 }
 
 #[test]
+fn a_broadcast_of_the_real_server_reaches_every_line_once_beside_the_canary() {
+    let some = [
+        "--connections=300",
+        "--broadcasts=2",
+        "--canary=10",
+        "--canary-rate=200",
+    ];
+    let run = run_real("broadcast", &some);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("messages.accepted"), 600.0);
+    assert_eq!(run.figure("messages.received"), 600.0);
+    // The canary's lines get it as well.
+    assert_eq!(run.figure("broadcast.server_written"), 620.0);
+    let longest = run.figure("broadcast.delivery.max");
+    assert!(longest >= run.figure("broadcast.delivery.p50"));
+    assert_eq!(run.series("broadcast.delivery.max").len(), 2);
+    assert_eq!(run.record["latencies"]["broadcast.delivery"]["count"], 600);
+    assert!(run.figure("canary.broadcast.p99") > 0.0);
+}
+
+#[test]
 fn the_real_server_takes_and_resumes_tls() {
     let secure = [
         "--connections=100",
@@ -65,23 +86,4 @@ fn the_real_server_takes_and_resumes_tls() {
     assert_eq!(run.figure("lines.opened"), 100.0);
     let resumed = run.figure("tls.resumed");
     assert!((1.0..=50.0).contains(&resumed), "{resumed}");
-}
-
-#[test]
-fn a_broadcast_of_the_real_server_reaches_every_line_once_beside_the_canary() {
-    let some = [
-        "--connections=300",
-        "--broadcasts=2",
-        "--canary=10",
-        "--canary-rate=200",
-    ];
-    let run = run_real("broadcast", &some);
-    assert!(run.passed, "{}", run.faults());
-    assert_eq!(run.figure("broadcast.received"), 600.0);
-    // The canary's lines get it as well.
-    assert_eq!(run.figure("broadcast.server.written"), 620.0);
-    assert!(run.figure("broadcast.delivery.max") > 0.0);
-    // What it notices has a figure of its own, if any of its messages was under way in those milliseconds.
-    assert_eq!(run.figure("canary.lost"), 0.0);
-    assert!(run.figure("canary.quiet.p99") > 0.0);
 }

@@ -1,8 +1,9 @@
-//! A small push server that lies on request: WebSocket lines through tungstenite, pushes through plain HTTP, records
-//! from lines and on streams.
+//! A small push server that lies on request: WebSocket lines through tungstenite, pushes and broadcasts through plain
+//! HTTP, records from lines and on streams.
 //!
 //! It exists so that the generator and its oracle are tested without the server they were written for.
 
+mod broadcast;
 mod record;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
@@ -84,6 +86,8 @@ struct State {
     known: BTreeMap<String, u32>,
     posted: u32,
     held: Option<(String, String)>,
+    /// What became of each, by its id.
+    broadcasts: BTreeMap<String, Value>,
 }
 
 impl LyingServer {
@@ -100,6 +104,7 @@ impl LyingServer {
             known: BTreeMap::new(),
             posted: 0,
             held: None,
+            broadcasts: BTreeMap::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let server = Self {
@@ -185,32 +190,36 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
 /// Serves one keep-alive connection to its end.
 fn answer_all(state: &Mutex<State>, mut stream: TcpStream) {
     let mut input = BufReader::new(stream.try_clone().unwrap());
-    while let Some((device, body)) = read_push(&mut input) {
-        let status = state.lock().handle_push(device, &body);
-        let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
+    while let Some((path, body)) = read_request(&mut input) {
+        let (status, said) = state.lock().handle_request(&path, &body);
+        let said = said.to_string();
+        let length = said.len();
+        let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n{said}");
         if stream.write_all(answer.as_bytes()).is_err() {
             return;
         }
     }
 }
 
-fn read_push(input: &mut impl BufRead) -> Option<(String, String)> {
+fn read_request(input: &mut impl BufRead) -> Option<(String, String)> {
     let mut line = String::new();
     input.read_line(&mut line).ok().filter(|n| *n > 0)?;
-    let device = line.split('/').nth(3)?.to_owned();
+    let path = line.split(' ').nth(1)?.to_owned();
     let mut length = 0;
     loop {
         let mut header = String::new();
         input.read_line(&mut header).ok()?;
         match header.trim().split_once(": ") {
-            Some(("Content-Length", value)) => length = value.parse().ok()?,
+            Some((name, value)) if name.eq_ignore_ascii_case("Content-Length") => {
+                length = value.parse().ok()?;
+            }
             Some(_) => {}
             None => break,
         }
     }
     let mut body = vec![0; length];
     input.read_exact(&mut body).ok()?;
-    Some((device, String::from_utf8(body).ok()?))
+    Some((path, String::from_utf8(body).ok()?))
 }
 
 impl State {
@@ -262,6 +271,14 @@ impl State {
         } else {
             Lie::None
         }
+    }
+
+    fn handle_request(&mut self, path: &str, body: &str) -> (u16, Value) {
+        if path.starts_with(broadcast::PATH) {
+            return self.handle_broadcast(path, body);
+        }
+        let device = path.split('/').nth(3).unwrap_or_default();
+        (self.handle_push(device.to_owned(), body), json!({}))
     }
 
     fn handle_push(&mut self, device: String, body: &str) -> u16 {

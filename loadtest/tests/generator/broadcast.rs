@@ -1,0 +1,46 @@
+//! One message for all lines.
+
+use std::thread;
+
+use crate::lying_server::Lie;
+use crate::run::{Run, assert_named, run};
+
+fn broadcast(lie: Lie) -> Run {
+    let few = ["--connections=40", "--broadcasts=2", "--timeout=1500ms"];
+    run(lie, "broadcast", &few)
+}
+
+#[test]
+fn an_honest_broadcast_reaches_every_line_once() {
+    let run = broadcast(Lie::None);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("broadcast.count"), 2.0);
+    assert_eq!(run.figure("messages.received"), 80.0);
+    assert_eq!(run.figure("broadcast.server_written"), 80.0);
+    assert!(run.figure("broadcast.time") > 0.0);
+}
+
+#[test]
+fn every_lie_about_a_broadcast_is_named() {
+    let lies = [
+        (Lie::Drop, "messages lost"),
+        (Lie::Drop, "lines did not get a broadcast within 1s 500ms"),
+        (Lie::Duplicate, "messages duplicate"),
+        (Lie::Misdeliver, "messages lost"),
+        (
+            Lie::Refuse,
+            "the server did not take a broadcast: HTTP status 503",
+        ),
+        (
+            Lie::RefuseAndDeliver,
+            "wrote a broadcast to 36 lines, and 40 have it",
+        ),
+        (Lie::Damage, "messages foreign"),
+        (Lie::Silence, "the server says of a broadcast"),
+    ];
+    thread::scope(|scope| {
+        for (lie, fault) in lies {
+            scope.spawn(move || assert_named(&broadcast(lie), lie, fault));
+        }
+    });
+}
