@@ -80,6 +80,8 @@ fn serve(
     let runtime = start_runtime()?;
     // Signal handlers, like everything the runtime polls, must exist before the first reactor splits its table off.
     let signals = runtime.block_on(async { lifecycle::Signals::new() })?;
+    // Before the certificates are read: a pair that is replaced while the node starts is one that has changed.
+    let watch = CertificateWatch::new(config);
     let prepared = engine::Prepared::new(config, settings, Capacity::of(config, &machine))?;
     let control = Arc::new(ControlPlane::new(
         prepared.node(),
@@ -94,7 +96,6 @@ fn serve(
     announce::announce(config, &engine, ops, &report, audience);
     supervisor.tell_ready(&report);
     runtime.spawn(supervisor.watch(Arc::clone(&control.node)));
-    let watch = CertificateWatch::new(config);
     runtime.block_on(lifecycle::wait(
         signals, &control, &sources, &logger, watch, supervisor,
     ));
