@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::error::CliError;
-use super::terminal::sleep;
-use super::{ApiOptions, Options, send, terminal};
+use super::follow::follow;
+use super::{ApiOptions, Options, exit_code, send, terminal};
 use crate::client::api::{ApiAnswer, ApiClient};
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ impl Broadcast {
             (None, None) => client.begin_broadcast(&self.envelope())?,
         };
         if self.follow && answer.is_success() {
-            return follow(&client, answer, options);
+            return follow_broadcast(&client, answer, options);
         }
         send::report(&answer, options)?;
         Ok(exit_code(answer.is_success()))
@@ -103,30 +103,20 @@ fn checked(id: &str) -> Result<&str, CliError> {
 }
 
 /// Prints how far a broadcast has come until it has ended. Success if every line that is meant and stayed got it.
-fn follow(
+fn follow_broadcast(
     client: &ApiClient,
-    mut answer: ApiAnswer,
+    answer: ApiAnswer,
     options: &Options,
 ) -> Result<ExitCode, CliError> {
-    let mut shown = Value::Null;
-    loop {
-        if !answer.is_success() {
-            send::report(&answer, options)?;
-            return Ok(ExitCode::FAILURE);
-        }
-        if answer.body != shown {
-            print(&answer.body, options)?;
-        }
-        if !answer.body["ended_ms"].is_null() {
-            let is_whole = answer.body["state"] == "done" && answer.body["slow"] == 0;
-            return Ok(exit_code(is_whole));
-        }
-        let id = answer.body["broadcast_id"].as_str().unwrap_or_default();
-        let id = checked(id)?.to_owned();
-        shown = answer.body;
-        sleep(LOOK_AGAIN);
-        answer = client.broadcast(&id)?;
-    }
+    let verdict = |status: &Value| {
+        let is_whole = status["state"] == "done" && status["slow"] == 0;
+        (!status["ended_ms"].is_null()).then_some(is_whole)
+    };
+    let look = |status: &Value| {
+        let id = status["broadcast_id"].as_str().unwrap_or_default();
+        Ok(client.broadcast(checked(id)?)?)
+    };
+    follow(answer, options, LOOK_AGAIN, look, verdict, print)
 }
 
 fn list(client: &ApiClient, options: &Options) -> Result<ExitCode, CliError> {
@@ -158,14 +148,6 @@ fn print(status: &Value, options: &Options) -> Result<(), CliError> {
     ];
     let shown = names.map(|name| format!("{name}={}", terminal::plain(&status[name])));
     terminal::print(&shown.join(" "))
-}
-
-fn exit_code(is_success: bool) -> ExitCode {
-    if is_success {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
 }
 
 /// How often a broadcast is looked at.

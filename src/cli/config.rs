@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::Options;
 use super::error::CliError;
 use super::terminal;
+use super::{Options, exit_code};
 use crate::config::Config;
 use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::render;
@@ -93,11 +93,7 @@ fn check(file: Option<PathBuf>, options: &Options) -> Result<ExitCode, CliError>
             .unwrap_or_default();
         let errors: Vec<_> = errors.iter().map(error_as_json).collect();
         terminal::print_json(&json!({ "ok": result.is_ok(), "errors": errors }))?;
-        return Ok(if result.is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+        return Ok(exit_code(result.is_ok()));
     }
     result?;
     terminal::print("the configuration is good")?;

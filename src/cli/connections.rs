@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::terminal::{now, sleep};
-use super::{ApiOptions, Options, send, terminal};
+use super::{ApiOptions, Options, exit_code, send, terminal};
 use crate::base::id::ConnectionId;
 use crate::client::api::ApiClient;
 use crate::client::backoff::Backoff;
@@ -54,11 +54,7 @@ impl Connections {
         } else {
             send::report(&answer, options)?;
         }
-        Ok(if answer.is_success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(answer.is_success()))
     }
 
     fn query(&self) -> String {

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::error::{CliError, check_id};
-use super::{ApiOptions, Options, send, terminal};
+use super::{ApiOptions, Options, exit_code, send, terminal};
 
 #[derive(Debug, Args)]
 pub(super) struct Devices {
@@ -66,12 +66,4 @@ fn print(device: &Value, options: &Options) -> Result<(), CliError> {
     }
     let fields = ["device_id", "state", "connection_id"].map(|name| terminal::plain(&device[name]));
     terminal::print(&fields.join("  "))
-}
-
-fn exit_code(is_success: bool) -> ExitCode {
-    if is_success {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
 }

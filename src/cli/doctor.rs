@@ -3,9 +3,9 @@
 use std::io::{IsTerminal as _, stdout};
 use std::process::ExitCode;
 
-use super::Options;
 use super::error::CliError;
 use super::terminal;
+use super::{Options, exit_code};
 use crate::server::doctor::{Check, Report, Verdict, grouped};
 
 /// Prints the report: for people on a terminal, as JSON otherwise. Exits with 1 when a limit bites.
@@ -17,11 +17,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, CliError> {
     } else {
         terminal::print(text(&report).trim_end())?;
     }
-    Ok(if report.fits() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(report.fits()))
 }
 
 /// The report as a table, and below it what to do.

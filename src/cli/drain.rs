@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::error::{CliError, check_id};
-use super::terminal::sleep;
-use super::{ApiOptions, Options, send, terminal};
+use super::follow::follow;
+use super::{ApiOptions, Options, exit_code, send, terminal};
 use crate::client::api::{ApiAnswer, ApiClient};
 
 #[derive(Debug, Args)]
@@ -57,11 +57,7 @@ impl Drain {
         }
         send::report(&answer, options)?;
         let would_fit = answer.body["fits"] != false;
-        Ok(if answer.is_success() && would_fit {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(answer.is_success() && would_fit))
     }
 
     fn request(&self) -> Value {
@@ -78,27 +74,16 @@ impl Drain {
     fn follow(
         &self,
         client: &ApiClient,
-        mut answer: ApiAnswer,
+        answer: ApiAnswer,
         options: &Options,
     ) -> Result<ExitCode, CliError> {
-        let mut shown = Value::Null;
-        loop {
-            if !answer.is_success() {
-                send::report(&answer, options)?;
-                return Ok(ExitCode::FAILURE);
-            }
-            if answer.body != shown {
-                print(&answer.body, options)?;
-            }
-            match answer.body["state"].as_str() {
-                Some("drained") => return Ok(ExitCode::SUCCESS),
-                Some("serving") | None => return Ok(ExitCode::FAILURE),
-                Some(_) => {}
-            }
-            shown = answer.body;
-            sleep(LOOK_AGAIN);
-            answer = client.drain(&self.node)?;
-        }
+        let verdict = |status: &Value| match status["state"].as_str() {
+            Some("drained") => Some(true),
+            Some("serving") | None => Some(false),
+            Some(_) => None,
+        };
+        let look = |_: &Value| Ok(client.drain(&self.node)?);
+        follow(answer, options, LOOK_AGAIN, look, verdict, print)
     }
 }
 

@@ -16,6 +16,8 @@ mod doctor;
 mod drain;
 mod error;
 #[cfg(feature = "client")]
+mod follow;
+#[cfg(feature = "client")]
 mod listen;
 #[cfg(feature = "client")]
 mod ready;
@@ -111,6 +113,14 @@ pub fn run() -> ExitCode {
             terminal::complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn exit_code(is_success: bool) -> ExitCode {
+    if is_success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

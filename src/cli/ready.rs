@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::Options;
 use super::error::CliError;
 use super::terminal;
+use super::{Options, exit_code};
 use crate::client::api::ApiClient;
 
 #[derive(Debug, Args)]
@@ -30,10 +30,6 @@ impl Ready {
         } else {
             terminal::print(&terminal::printable(state))?;
         }
-        Ok(if answer.is_success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(answer.is_success()))
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::error::{CliError, check_id};
-use super::{KeyOptions, Options, runtime, terminal};
+use super::{KeyOptions, Options, exit_code, runtime, terminal};
 use crate::client::api::ApiAnswer;
 use crate::client::error::ClientError;
 use crate::client::push::{Push, PushError, Receipt};
@@ -83,11 +83,7 @@ impl Send {
             Ok::<_, ClientError>(sent)
         })?;
         report_push(&sent, options)?;
-        Ok(if sent.is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(sent.is_ok()))
     }
 
     fn payload(&self) -> Result<Vec<u8>, CliError> {
