@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -110,22 +111,8 @@ impl Curves<'_> {
                 named_at = phase.at_s;
             }
         }
-        for (index, (name, series)) in self.curves.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            let line = LineSeries::new(series.points.iter().copied(), colour.stroke_width(2));
-            chart
-                .draw_series(line)
-                .map_err(io::Error::other)?
-                .label(*name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.8))
-            .label_font((FONT, SMALL))
-            .draw()
-            .map_err(io::Error::other)
+        let curves = self.curves.iter();
+        draw_curves(&mut chart, curves.map(|(name, s)| (*name, &s.points[..])))
     }
 }
 
@@ -160,23 +147,38 @@ impl Percentiles<'_> {
             .label_style((FONT, SMALL))
             .draw()
             .map_err(io::Error::other)?;
-        for (index, (name, points)) in curves.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
-            chart
-                .draw_series(line)
-                .map_err(io::Error::other)?
-                .label(*name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.8))
-            .label_font((FONT, SMALL))
-            .draw()
-            .map_err(io::Error::other)
+        let curves = curves.iter();
+        draw_curves(
+            &mut chart,
+            curves.map(|(name, points)| (*name, &points[..])),
+        )
     }
+}
+
+/// Draws curves in a colour each, and their names in a corner.
+fn draw_curves<'a, 'c, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, Y>>,
+    curves: impl Iterator<Item = (&'c str, &'c [(f64, f64)])>,
+) -> io::Result<()>
+where
+    Y: Ranged<ValueType = f64>,
+{
+    for (index, (name, points)) in curves.enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+        chart
+            .draw_series(line)
+            .map_err(io::Error::other)?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .label_font((FONT, SMALL))
+        .draw()
+        .map_err(io::Error::other)
 }
 
 impl Bars {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::arg::{CommonArg, SendArg};
+use crate::arg::{CommonArg, LineArg, SendArg};
 use crate::dialect::{Dialect, Template};
 use crate::name::{ACCOUNT_LINES, Names, Row};
 use crate::report::Record;
@@ -60,7 +60,22 @@ pub(crate) fn run(arg: &D2dArg) -> Result<(Record, Screen), RunError> {
         dialect.clone(),
         Habit::default(),
     )?;
-    let medium = Medium::Record(Arc::new(RecordPlan {
+    let medium = device_lines(&stage, &dialect, lines, arg.window, &arg.wait);
+    let ramped = stage.ramp()?;
+    let sent = Sent::send(&mut stage, &arg.send, dialect, medium, rows)?;
+    let limits = (lines.failures_max, arg.send.refusals_max);
+    sent.close(stage, "d2d", (&before, &ramped), limits)
+}
+
+/// Lines of devices that send, each with so many messages unanswered.
+pub(super) fn device_lines(
+    stage: &Stage,
+    dialect: &Dialect,
+    lines: &LineArg,
+    window_max: u32,
+    wait: &str,
+) -> Medium {
+    Medium::Record(Arc::new(RecordPlan {
         targets: stage.node.devices.clone(),
         tls: stage.tls.clone(),
         upgrade: Dialect {
@@ -68,14 +83,10 @@ pub(crate) fn run(arg: &D2dArg) -> Result<(Record, Screen), RunError> {
             ..dialect.clone()
         },
         form: Form::Device,
-        window_max: arg.window,
-        wait: arg.wait.clone(),
+        window_max,
+        wait: wait.to_owned(),
         open_timeout: lines.open_timeout,
-    }));
-    let ramped = stage.ramp()?;
-    let sent = Sent::send(&mut stage, &arg.send, dialect, medium, rows)?;
-    let limits = (lines.failures_max, arg.send.refusals_max);
-    sent.close(stage, "d2d", (&before, &ramped), limits)
+    }))
 }
 
 /// Who receives, and what of it each sender sends to.

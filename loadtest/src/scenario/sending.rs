@@ -128,7 +128,12 @@ impl Sent {
 fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
     stage.watch("answers", 1, |_| u64::from(sender.is_done()))?;
     let book = sender.stop()?;
-    let accepted = book.ledger.accepted();
+    await_arrivals(stage, book.ledger.accepted())?;
+    Ok(book)
+}
+
+/// Waits until so many messages have arrived, all lines together, or the time for that is over.
+pub(super) fn await_arrivals(stage: &mut Stage, accepted: u64) -> Result<(), RunError> {
     let deadline = stage.clock.now() + ARRIVAL_TIMEOUT;
     stage.watch("arrivals", accepted, |reading| {
         if reading.at < deadline {
@@ -137,7 +142,7 @@ fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
             accepted
         }
     })?;
-    Ok(book)
+    Ok(())
 }
 
 fn rate_figures(scenario: &str, from: &Reading, to: &Reading, book: &Book) -> Vec<Figure> {

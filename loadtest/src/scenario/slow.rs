@@ -9,7 +9,7 @@ use crate::report::{Figure, Record};
 use crate::scenario::reading::{count, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell};
 use crate::scenario::storm::peak_figures;
-use crate::scenario::traffic::{Part, Traffic, TrafficArg};
+use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
 use crate::swarm::Habit;
@@ -72,16 +72,10 @@ pub(crate) fn run(arg: &SlowArg) -> Result<(Record, Screen), RunError> {
     let push = arg
         .traffic
         .part(&stage, "push", push, arg.traffic.push_rate)?;
+    let (rate, bytes) = (arg.flood_rate, arg.flood_bytes);
     let flood = arg
         .traffic
-        .part(&stage, "flood", slow.rows(), arg.flood_rate)?;
-    // Who waited until they are written would wait for the slow.
-    let queued = arg.traffic.path_for(lines.against, "queued")?;
-    let flood = flood.map(|part| Part {
-        body_bytes: arg.flood_bytes,
-        path: Some(queued),
-        ..part
-    });
+        .flood(&stage, lines.against, slow.rows(), rate, bytes)?;
     let parts = push.into_iter().chain(flood).collect();
     let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
     let calm = stage.hold("calm", arg.calm)?;

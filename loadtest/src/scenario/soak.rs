@@ -1,7 +1,6 @@
 //! Everything at once, for long: messages of all kinds, lines that come and go, the slow, the vanished, storms, and an
 //! account of every message.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use crate::arg::{CommonArg, parse_rate, parse_share};
 use crate::dialect::Dialect;
 use crate::name::{Names, Part as Lines};
 use crate::report::{Figure, Record};
-use crate::scenario::d2d::LIMITS;
+use crate::scenario::d2d::{LIMITS, device_lines};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell, missing_fault};
 use crate::scenario::slow::SEGMENT_BYTES;
@@ -18,8 +17,6 @@ use crate::scenario::storm::StormCut;
 use crate::scenario::traffic::{Part, Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
-use crate::sender::Medium;
-use crate::sender::record::{Form, RecordPlan};
 use crate::swarm::Habit;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Selection, Strike};
 
@@ -228,28 +225,11 @@ fn parts(
     let probe_rate =
         traffic.push_rate * f64::from(cast.vanishing.count) / f64::from(cast.push.count.max(1));
     let probe = traffic.part(stage, "probe", cast.vanishing.rows(), probe_rate)?;
-    let flood = traffic.part(stage, "flood", cast.slow.rows(), arg.slow_rate)?;
-    // Who waited until they are written would wait for the slow.
-    let queued = traffic.path_for(arg.common.lines.against, "queued")?;
-    let flood = flood.map(|part| Part {
-        body_bytes: arg.slow_bytes,
-        path: Some(queued),
-        ..part
-    });
+    let (make, slow) = (arg.common.lines.against, cast.slow.rows());
+    let flood = traffic.flood(stage, make, slow, arg.slow_rate, arg.slow_bytes)?;
     let d2d = (arg.d2d_rate > 0.0 && cast.d2d.count > 0).then(|| Part {
         name: "d2d",
-        medium: Medium::Record(Arc::new(RecordPlan {
-            targets: stage.node.devices.clone(),
-            tls: stage.tls.clone(),
-            upgrade: Dialect {
-                subprotocol: None,
-                ..dialect.clone()
-            },
-            form: Form::Device,
-            window_max: D2D_WINDOW,
-            wait: traffic.wait.clone(),
-            open_timeout: arg.common.lines.open_timeout,
-        })),
+        medium: device_lines(stage, dialect, &arg.common.lines, D2D_WINDOW, &traffic.wait),
         rows: names.account_rows(arg.d2d_senders),
         rate: arg.d2d_rate,
         body_bytes: traffic.body_bytes,

@@ -15,7 +15,7 @@ use crate::oracle::mark::BODY_BYTES_MIN;
 use crate::oracle::shadow::Shadows;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
-use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
+use crate::scenario::sending::{self, ANSWER_TIMEOUT, await_arrivals, verdict_figures};
 use crate::scenario::{NO_PUSH_PATH, RunError, Stage};
 use crate::schedule::Spread;
 use crate::sender::book::Book;
@@ -122,6 +122,24 @@ impl TrafficArg {
             path: None,
         }))
     }
+
+    /// A part that pushes to lines that do not read: it waits for no more than room, or it would wait for them.
+    pub(super) fn flood(
+        &self,
+        stage: &Stage,
+        make: Make,
+        rows: Vec<Row>,
+        rate: f64,
+        body_bytes: usize,
+    ) -> Result<Option<Part>, RunError> {
+        let path = Some(self.path_for(make, "queued")?);
+        let part = self.part(stage, "flood", rows, rate)?;
+        Ok(part.map(|part| Part {
+            body_bytes,
+            path,
+            ..part
+        }))
+    }
 }
 
 impl Traffic {
@@ -183,14 +201,7 @@ impl Traffic {
             .map(stop)
             .collect::<Result<_, RunError>>()?;
         let accepted = books.iter().map(|(_, book)| book.ledger.accepted()).sum();
-        let deadline = stage.clock.now() + ARRIVAL_TIMEOUT;
-        stage.watch("arrivals", accepted, |reading| {
-            if reading.at < deadline {
-                reading.total.messages
-            } else {
-                accepted
-            }
-        })?;
+        await_arrivals(stage, accepted)?;
         Ok(Account {
             books,
             refusals_max: self.refusals_max,

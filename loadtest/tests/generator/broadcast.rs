@@ -1,9 +1,7 @@
 //! One message for all lines.
 
-use std::thread;
-
 use crate::lying_server::Lie;
-use crate::run::{Run, assert_named, run};
+use crate::run::{Run, assert_all_named, run};
 
 fn broadcast(lie: Lie) -> Run {
     let few = ["--connections=40", "--broadcasts=2", "--timeout=1500ms"];
@@ -38,9 +36,5 @@ fn every_lie_about_a_broadcast_is_named() {
         (Lie::Damage, "messages foreign"),
         (Lie::Silence, "the server says of a broadcast"),
     ];
-    thread::scope(|scope| {
-        for (lie, fault) in lies {
-            scope.spawn(move || assert_named(&broadcast(lie), lie, fault));
-        }
-    });
+    assert_all_named(broadcast, &lies);
 }

@@ -1,9 +1,7 @@
 //! Messages over HTTP, from devices and on streams: what becomes of every one.
 
-use std::thread;
-
 use crate::lying_server::{Lie, LyingServer};
-use crate::run::{Run, SHORT, assert_named, output, run, run_own};
+use crate::run::{Run, SHORT, assert_all_named, output, run, run_own};
 
 fn push(lie: Lie) -> Run {
     run(lie, "push", &[&SHORT[..], &["--senders=4"]].concat())
@@ -76,15 +74,6 @@ const REPLY_LIES: [(Lie, &str); 2] = [
     (Lie::Silence, "messages unanswered"),
     (Lie::AnswerTwice, "that no sender waits for"),
 ];
-
-/// All at once: such runs mostly wait for what does not come.
-fn assert_all_named(scenario: fn(Lie) -> Run, lies: &[(Lie, &str)]) {
-    thread::scope(|scope| {
-        for (lie, fault) in lies {
-            scope.spawn(|| assert_named(&scenario(*lie), *lie, fault));
-        }
-    });
-}
 
 #[test]
 fn every_lie_about_a_push_is_named() {

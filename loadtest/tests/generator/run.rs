@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
 
 use serde_json::Value;
 
@@ -97,6 +98,15 @@ pub(crate) const SHORT: [&str; 6] = [
 pub(crate) fn assert_named(run: &Run, lie: Lie, fault: &str) {
     assert!(!run.passed, "{lie:?} went unnoticed");
     assert!(run.faults().contains(fault), "{lie:?}: {}", run.faults());
+}
+
+/// Each lie is named; all at once, since such runs mostly wait for what does not come.
+pub(crate) fn assert_all_named(scenario: impl Fn(Lie) -> Run + Sync, lies: &[(Lie, &str)]) {
+    thread::scope(|scope| {
+        for (lie, fault) in lies {
+            scope.spawn(|| assert_named(&scenario(*lie), *lie, fault));
+        }
+    });
 }
 
 /// Runs against a server it starts itself: a script that notes how it was started and names the lying server's addresses.

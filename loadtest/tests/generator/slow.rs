@@ -1,9 +1,7 @@
 //! Lines that do not read.
 
-use std::thread;
-
 use crate::lying_server::Lie;
-use crate::run::{Run, assert_named, run, run_real};
+use crate::run::{Run, assert_all_named, run, run_real};
 
 const SLOW: [&str; 6] = [
     "--connections=60",
@@ -34,16 +32,13 @@ fn what_a_slow_line_was_sent_arrives_once_it_reads_again() {
 
 #[test]
 fn every_lie_about_a_push_is_named_while_some_do_not_read() {
-    thread::scope(|scope| {
-        for (lie, fault) in [
-            (Lie::Drop, "messages lost"),
-            (Lie::Duplicate, "messages duplicate"),
-            (Lie::Misdeliver, "messages misdelivered"),
-            (Lie::Refuse, "messages refused, 0 unknown"),
-        ] {
-            scope.spawn(move || assert_named(&slow(lie), lie, fault));
-        }
-    });
+    let lies = [
+        (Lie::Drop, "messages lost"),
+        (Lie::Duplicate, "messages duplicate"),
+        (Lie::Misdeliver, "messages misdelivered"),
+        (Lie::Refuse, "messages refused, 0 unknown"),
+    ];
+    assert_all_named(slow, &lies);
 }
 
 #[test]

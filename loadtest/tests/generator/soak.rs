@@ -1,9 +1,7 @@
 //! Everything at once.
 
-use std::thread;
-
 use crate::lying_server::Lie;
-use crate::run::{Run, assert_named, run, run_real};
+use crate::run::{Run, assert_all_named, assert_named, run, run_real};
 
 const SOAK: [&str; 13] = [
     "--connections=80",
@@ -52,18 +50,15 @@ fn everything_at_once_is_accounted_for() {
 
 #[test]
 fn every_lie_is_named_in_a_soak() {
-    thread::scope(|scope| {
-        for (lie, fault) in [
-            (Lie::Drop, "messages lost"),
-            (Lie::Duplicate, "messages duplicate"),
-            (Lie::Reorder, "messages misordered"),
-            (Lie::Misdeliver, "messages misdelivered"),
-            (Lie::Silence, "messages unanswered"),
-            (Lie::IgnoreReturn, "messages lost"),
-        ] {
-            scope.spawn(move || assert_named(&soak(lie, &["--storms=fin"]), lie, fault));
-        }
-    });
+    let lies = [
+        (Lie::Drop, "messages lost"),
+        (Lie::Duplicate, "messages duplicate"),
+        (Lie::Reorder, "messages misordered"),
+        (Lie::Misdeliver, "messages misdelivered"),
+        (Lie::Silence, "messages unanswered"),
+        (Lie::IgnoreReturn, "messages lost"),
+    ];
+    assert_all_named(|lie| soak(lie, &["--storms=fin"]), &lies);
 }
 
 #[test]
