@@ -128,11 +128,7 @@ impl Device {
             }
             Event::Pong(_) => Verdict::Keep,
             Event::Close(frame) => {
-                match frame {
-                    // RFC 6455, section 5.5.1: the answer echoes the code.
-                    Some(frame) => encoder::encode_close(frame.code, "", out),
-                    None => encoder::encode(Opcode::Close, &[], out),
-                }
+                encoder::encode_close_answer(frame.as_ref().map(|frame| frame.code), out);
                 Verdict::Close(CloseReason::PeerClosed)
             }
         }
@@ -232,16 +228,8 @@ fn handle_frame<'a>(
 
 /// Appends the reply to a request that came to nothing at once.
 pub fn encode_refusal(id: &str, code: ErrorCode, cause: &str, out: &mut Vec<u8>) {
-    let reply = Reply {
-        id,
-        message_id: None,
-        level: None,
-        latency_ms: 0,
-        devices: None,
-        data: None,
-    };
     let mut text = Vec::new();
-    encode_failure(&reply, code, cause, &mut text);
+    encode_failure(&Reply::to(id), code, cause, &mut text);
     encoder::encode(Opcode::Text, &text, out);
 }
 

@@ -75,16 +75,7 @@ pub fn send_request(
     let mut request = if is_envelope(headers) {
         SendRequest::from_envelope(body).map_err(|(code, cause)| (code, cause.into()))?
     } else {
-        let payload = Payload::from_plain(body.clone());
-        SendRequest {
-            payload,
-            wait: Level::default(),
-            timeout_ms: None,
-            connection_id: None,
-            ttl_ms: None,
-            collapse_key: None,
-            idempotency_key: None,
-        }
+        SendRequest::plain(Payload::from_plain(body.clone()))
     };
     apply_headers(&mut request, headers)?;
     let (wait, timeout_ms) = options(query.unwrap_or_default())?;

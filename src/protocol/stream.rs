@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::base::close::CloseReason;
 use crate::base::time::{Now, Tick};
+use crate::protocol::device::encode_refusal;
 use crate::wire::device::encode_error;
 use crate::wire::error::ErrorCode;
-use crate::wire::reply::{Reply, encode_failure};
 use crate::wire::stream::{Record, RecordError};
 use crate::ws::decoder::Event;
 use crate::ws::encoder;
@@ -86,11 +86,7 @@ impl Stream {
             }
             Event::Pong(_) => Verdict::Keep,
             Event::Close(frame) => {
-                match frame {
-                    // RFC 6455, section 5.5.1: the answer echoes the code.
-                    Some(frame) => encoder::encode_close(frame.code, "", out),
-                    None => encoder::encode(Opcode::Close, &[], out),
-                }
+                encoder::encode_close_answer(frame.as_ref().map(|frame| frame.code), out);
                 Verdict::Close(CloseReason::PeerClosed)
             }
         }
@@ -169,21 +165,11 @@ impl Stream {
 
 /// Answers what is no record: as its reply if it has an id, else as an `error`.
 fn correct(error: &RecordError<'_>, out: &mut Vec<u8>) {
-    let mut text = Vec::new();
-    match error.id {
-        Some(id) => {
-            let reply = Reply {
-                id,
-                message_id: None,
-                level: None,
-                latency_ms: 0,
-                devices: None,
-                data: None,
-            };
-            encode_failure(&reply, error.code, &error.cause, &mut text);
-        }
-        None => encode_error(None, error.code, &error.cause, &mut text),
+    if let Some(id) = error.id {
+        return encode_refusal(id, error.code, &error.cause, out);
     }
+    let mut text = Vec::new();
+    encode_error(None, error.code, &error.cause, &mut text);
     encoder::encode(Opcode::Text, &text, out);
 }
 

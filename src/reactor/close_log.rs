@@ -23,8 +23,7 @@ impl<T: Transport> Shard<T> {
     /// Writes the line for an authenticated device. Ids are checked and need no escaping; payloads and tokens never
     /// appear.
     pub(crate) fn log_close(&mut self, device: &Device, id: ConnId, reason: CloseReason, now: Now) {
-        if !self.close_log.0.take(1, now) {
-            self.cells().log_lines_dropped.add(1);
+        if !self.may_log_close(now) {
             return;
         }
         tracing::info!(
@@ -49,8 +48,7 @@ impl<T: Transport> Shard<T> {
         reason: CloseReason,
         now: Now,
     ) {
-        if !self.close_log.0.take(1, now) {
-            self.cells().log_lines_dropped.add(1);
+        if !self.may_log_close(now) {
             return;
         }
         tracing::info!(
@@ -63,6 +61,15 @@ impl<T: Transport> Shard<T> {
             unanswered = stream.unanswered(),
             "stream closed"
         );
+    }
+
+    /// Whether there is room for another line; one there is none for is counted.
+    fn may_log_close(&mut self, now: Now) -> bool {
+        let has_room = self.close_log.0.take(1, now);
+        if !has_room {
+            self.cells().log_lines_dropped.add(1);
+        }
+        has_room
     }
 }
 

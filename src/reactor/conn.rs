@@ -85,50 +85,43 @@ impl<T: Transport> Conn<T> {
 
     /// The device, if the connection is an open line.
     pub(crate) fn device(&self) -> Option<&Device> {
-        match &self.phase {
-            Phase::Device(device) if self.flags.closing.is_none() => Some(device),
-            Phase::Device(_)
-            | Phase::Upgrade(_)
-            | Phase::Stream(_)
-            | Phase::Api(_)
-            | Phase::Closing(_) => None,
+        match self.open_phase()? {
+            Phase::Device(device) => Some(device),
+            Phase::Upgrade(_) | Phase::Stream(_) | Phase::Api(_) | Phase::Closing(_) => None,
         }
     }
 
     /// The device, if the connection is an open line.
     pub(crate) fn device_mut(&mut self) -> Option<&mut Device> {
-        match &mut self.phase {
-            Phase::Device(device) if self.flags.closing.is_none() => Some(device),
-            Phase::Device(_)
-            | Phase::Upgrade(_)
-            | Phase::Stream(_)
-            | Phase::Api(_)
-            | Phase::Closing(_) => None,
+        match self.open_phase_mut()? {
+            Phase::Device(device) => Some(device),
+            Phase::Upgrade(_) | Phase::Stream(_) | Phase::Api(_) | Phase::Closing(_) => None,
         }
     }
 
     /// The stream, if the connection is an open one.
     pub(crate) fn stream(&self) -> Option<&Stream> {
-        match &self.phase {
-            Phase::Stream(stream) if self.flags.closing.is_none() => Some(stream),
-            Phase::Stream(_)
-            | Phase::Device(_)
-            | Phase::Upgrade(_)
-            | Phase::Api(_)
-            | Phase::Closing(_) => None,
+        match self.open_phase()? {
+            Phase::Stream(stream) => Some(stream),
+            Phase::Upgrade(_) | Phase::Device(_) | Phase::Api(_) | Phase::Closing(_) => None,
         }
     }
 
     /// The stream, if the connection is an open one.
     pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
-        match &mut self.phase {
-            Phase::Stream(stream) if self.flags.closing.is_none() => Some(stream),
-            Phase::Stream(_)
-            | Phase::Device(_)
-            | Phase::Upgrade(_)
-            | Phase::Api(_)
-            | Phase::Closing(_) => None,
+        match self.open_phase_mut()? {
+            Phase::Stream(stream) => Some(stream),
+            Phase::Upgrade(_) | Phase::Device(_) | Phase::Api(_) | Phase::Closing(_) => None,
         }
+    }
+
+    /// The phase, unless the connection is about to be closed.
+    fn open_phase(&self) -> Option<&Phase> {
+        self.flags.closing.is_none().then_some(&self.phase)
+    }
+
+    fn open_phase_mut(&mut self) -> Option<&mut Phase> {
+        self.flags.closing.is_none().then_some(&mut self.phase)
     }
 
     /// The earliest moment at which the connection ends unless something happens, and the reason it would have.

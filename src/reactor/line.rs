@@ -130,9 +130,7 @@ impl<T: Transport> Shard<T> {
         };
         let mut text = Vec::with_capacity(512);
         encode_welcome(&welcome, &mut text);
-        let mut frame = Vec::with_capacity(512);
-        encoder::encode(Opcode::Text, &text, &mut frame);
-        self.send(id, &frame);
+        self.send_text(id, &text);
     }
 
     /// Decodes and answers frames until the bytes are used up or the line is closed.

@@ -166,26 +166,32 @@ impl Requests {
 
 /// What a device is told of its request. A device that is away and one that it may not reach are the same to it.
 fn encode_answer(request: &Request, mut answer: Answer, latency_ms: u64, out: &mut Vec<u8>) {
-    let mut reply = Reply {
-        id: &request.id,
-        message_id: request.message_id,
-        level: answer.progress.map(|(level, _)| level),
-        latency_ms,
-        devices: None,
-        data: None,
-    };
     if let (RequestKind::List(next), Outcome::Surveyed(members)) =
         (request.kind, &mut answer.outcome)
     {
         return encode_page(&request.id, members, next, out);
     }
     if answer.outcome == Outcome::Offline {
-        reply.message_id = None;
+        let reply = Reply {
+            level: answer.progress.map(|(level, _)| level),
+            latency_ms,
+            ..Reply::to(&request.id)
+        };
         return encode_failure(&reply, ErrorCode::TargetUnavailable, UNAVAILABLE, out);
     }
     if matches!(request.kind, RequestKind::List(_)) && answer.outcome != Outcome::RateLimited {
         answer.outcome = Outcome::Busy;
     }
+    encode_ending(request, &answer, latency_ms, out);
+}
+
+/// What a line or a stream is told of a message it has sent.
+pub(crate) fn encode_ending(
+    request: &Request,
+    answer: &Answer,
+    latency_ms: u64,
+    out: &mut Vec<u8>,
+) {
     let message_id = request.message_id.unwrap_or(MessageId(0));
     match Receipt::new(message_id, &answer.outcome, answer.progress, latency_ms) {
         Ok(receipt) => {
@@ -193,7 +199,15 @@ fn encode_answer(request: &Request, mut answer: Answer, latency_ms: u64, out: &m
             let devices = devices.map(|tally| (tally.reached, tally.parts()));
             encode_reply(&request.id, &receipt, devices, out);
         }
-        Err((code, cause)) => encode_failure(&reply, code, &cause, out),
+        Err((code, cause)) => {
+            let reply = Reply {
+                message_id: request.message_id,
+                level: answer.progress.map(|(level, _)| level),
+                latency_ms,
+                ..Reply::to(&request.id)
+            };
+            encode_failure(&reply, code, &cause, out);
+        }
     }
 }
 

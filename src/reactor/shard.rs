@@ -42,6 +42,7 @@ use crate::reactor::watch::Watches;
 use crate::route::event::{Batch, Change};
 use crate::ws::decoder::Decoder;
 use crate::ws::encoder;
+use crate::ws::frame::Opcode;
 
 /// A shard of the node's connections.
 #[derive(Debug)]
@@ -279,6 +280,18 @@ impl<T: Transport> Shard<T> {
         };
         outbox.tail().extend_from_slice(bytes);
         self.cells().outbox_bytes.add(bytes.len() as u64);
+        self.mark_dirty(id);
+    }
+
+    /// Appends a text frame to a connection's outbox.
+    pub(crate) fn send_text(&mut self, id: ConnId, text: &[u8]) {
+        let Some(outbox) = self.outbox(id) else {
+            return;
+        };
+        let before = outbox.len();
+        encoder::encode(Opcode::Text, text, outbox.tail());
+        let grown = (outbox.len() - before) as u64;
+        self.cells().outbox_bytes.add(grown);
         self.mark_dirty(id);
     }
 

@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::close::CloseReason;
-use crate::base::id::{ConnId, MessageId};
+use crate::base::id::ConnId;
 use crate::base::time::{Now, Tick};
-use crate::mailbox::command::{Delivery, Recipient, Terms, Way};
-use crate::mailbox::sender::Sender;
 use crate::net::stream::Transport;
 use crate::protocol::heartbeat::{Beat, fraction};
 use crate::protocol::stream::{Stream, Verdict};
-use crate::reactor::api::intake::{Claimed, bound_location, claim};
+use crate::reactor::api::intake::{Acceptance, accept};
 use crate::reactor::conn::Phase;
 use crate::reactor::receipt::{BUSY, Receipt, encode_reply};
+use crate::reactor::request::encode_ending;
 use crate::reactor::shard::Shard;
 use crate::reactor::sweep::{PING_FRAME, millis};
 use crate::reactor::waiter::{Answer, Request, RequestKind};
@@ -24,8 +23,6 @@ use crate::wire::device::encode_goaway;
 use crate::wire::error::ErrorCode;
 use crate::wire::reply::{Reply, encode_failure};
 use crate::wire::stream::{Record, StreamWelcome, encode_welcome};
-use crate::ws::encoder;
-use crate::ws::frame::Opcode;
 
 impl<T: Transport> Shard<T> {
     /// Makes the connection a stream of the back end named, and welcomes it.
@@ -115,50 +112,30 @@ impl<T: Transport> Shard<T> {
     fn submit_record(&mut self, id: ConnId, record: Record<'_>, now: Now) {
         self.cells().stream_records.add(1);
         let (device_id, request) = (record.device_id, record.request);
-        let bound_to = request.connection_id.as_deref();
-        let bound_to = bound_to.map(|text| bound_location(&self.api, text));
-        let bound_to = match bound_to.transpose() {
-            Ok(bound_to) => bound_to,
-            Err((code, cause)) => return self.refuse_record(id, record.id, code, &cause),
-        };
         let Some(stream) = self.arena.get(id).and_then(|conn| conn.stream()) else {
             return;
         };
-        let (service, message_id) = (Arc::clone(&stream.service), self.api.mint());
-        let claim = match claim(&self.api, &device_id, &request, &service, message_id) {
-            Ok(Claimed::None) => None,
-            Ok(Claimed::New(claim)) => Some(claim),
-            Ok(Claimed::Done(receipt)) => return self.replay_record(id, record.id, &receipt),
+        let service = Arc::clone(&stream.service);
+        let mut accepted = match accept(&self.api, &device_id, &request, &service) {
+            Ok(Acceptance::New(accepted)) => accepted,
+            Ok(Acceptance::Replay(receipt)) => return self.replay_record(id, record.id, &receipt),
             Err((code, cause)) => return self.refuse_record(id, record.id, code, &cause),
         };
         let asked = Box::new(Request {
             conn: id,
             id: record.id.into(),
-            message_id: Some(message_id),
+            message_id: Some(accepted.message_id),
             asked_us: now.us,
             kind: RequestKind::Send,
         });
-        let waiters = &self.api.waiters;
+        let (waiters, claim) = (&self.api.waiters, accepted.claim.take());
         let Some(ticket) = waiters.open_for_stream(request.wait, asked, claim) else {
             let (code, cause) = BUSY;
             return self.refuse_record(id, record.id, code, &cause);
         };
-        let from = Sender::Service(service);
         let deadline_ms = now.ms() + self.patience_ms(request.timeout_ms);
-        let collapse_key = request.collapse_key.as_deref();
-        let delivery = Delivery {
-            to: Recipient::Device(device_id.into()),
-            way: Way::default(),
-            bound_to,
-            message_id,
-            payload: request.payload,
-            wait: request.wait,
-            ticket,
-            submitted_us: now.us,
-            terms: Terms::new(request.ttl_ms, collapse_key, &from, now.us),
-            from,
-        };
-        self.submit(Box::new(delivery), deadline_ms, now);
+        let delivery = accepted.into_delivery(device_id, request, service, ticket, now);
+        self.submit(delivery, deadline_ms, now);
     }
 
     /// Answers a record that was answered before, under another id perhaps.
@@ -169,40 +146,17 @@ impl<T: Transport> Shard<T> {
     }
 
     fn refuse_record(&mut self, id: ConnId, record_id: &str, code: ErrorCode, cause: &str) {
-        let reply = Reply {
-            id: record_id,
-            message_id: None,
-            level: None,
-            latency_ms: 0,
-            devices: None,
-            data: None,
-        };
         let mut text = Vec::new();
-        encode_failure(&reply, code, cause, &mut text);
+        encode_failure(&Reply::to(record_id), code, cause, &mut text);
         self.end_record(id, &text);
     }
 
     /// Writes what became of a record. Replies of one iteration leave in one `send`.
     pub(crate) fn reply_to_stream(&mut self, request: &Request, answer: Answer) {
         let latency_ms = self.api.now.get().us.saturating_sub(request.asked_us) / 1_000;
-        let message_id = request.message_id.unwrap_or(MessageId(0));
-        let receipt = Receipt::new(message_id, &answer.outcome, answer.progress, latency_ms);
         let mut text = std::mem::take(&mut self.reply_text);
         text.clear();
-        match receipt {
-            Ok(receipt) => encode_reply(&request.id, &receipt, None, &mut text),
-            Err((code, cause)) => {
-                let reply = Reply {
-                    id: &request.id,
-                    message_id: request.message_id,
-                    level: answer.progress.map(|(level, _)| level),
-                    latency_ms,
-                    devices: None,
-                    data: None,
-                };
-                encode_failure(&reply, code, &cause, &mut text);
-            }
-        }
+        encode_ending(request, &answer, latency_ms, &mut text);
         self.end_record(request.conn, &text);
         self.reply_text = text;
     }
@@ -213,17 +167,6 @@ impl<T: Transport> Shard<T> {
             stream.note_answered();
         }
         self.reconsider_stream(id);
-    }
-
-    fn send_text(&mut self, id: ConnId, text: &[u8]) {
-        let Some(outbox) = self.outbox(id) else {
-            return;
-        };
-        let before = outbox.len();
-        encoder::encode(Opcode::Text, text, outbox.tail());
-        let grown = (outbox.len() - before) as u64;
-        self.cells().outbox_bytes.add(grown);
-        self.mark_dirty(id);
     }
 
     /// Whether a stream may be read now. One that does not read its own answers is left waiting.

@@ -14,8 +14,6 @@ use crate::protocol::device::Dialect;
 use crate::protocol::heartbeat::{Beat, fraction};
 use crate::reactor::shard::Shard;
 use crate::wire::device::encode_goaway;
-use crate::ws::encoder;
-use crate::ws::frame::Opcode;
 
 /// Where the sweep stands.
 #[derive(Debug, Default)]
@@ -125,9 +123,7 @@ impl<T: Transport> Shard<T> {
             url.as_deref(),
             &mut text,
         );
-        let mut frame = Vec::new();
-        encoder::encode(Opcode::Text, &text, &mut frame);
-        self.send(id, &frame);
+        self.send_text(id, &text);
         self.tell_leaving(id, now);
     }
 

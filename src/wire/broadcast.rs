@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::wire::api::{Level, decode_object};
+use crate::wire::api::decode_object;
 use crate::wire::envelope::{SendRequest, check_idempotency_key, payload, present};
 use crate::wire::error::ErrorCode;
 use crate::wire::payload::Payload;
@@ -89,7 +89,7 @@ impl BroadcastRequest {
         let message = SendRequest {
             ttl_ms: envelope.ttl_ms,
             idempotency_key: envelope.idempotency_key,
-            ..plain(payload)
+            ..SendRequest::plain(payload)
         };
         let audience = Audience {
             labels: envelope.labels,
@@ -101,7 +101,7 @@ impl BroadcastRequest {
     /// A body of any other type is the payload, for everybody.
     pub fn from_plain(body: &Bytes) -> Self {
         Self {
-            message: plain(Payload::from_plain(body.clone())),
+            message: SendRequest::plain(Payload::from_plain(body.clone())),
             audience: Audience::default(),
         }
     }
@@ -123,18 +123,6 @@ impl Audience {
         };
         // A key stands once in an identity.
         self.labels.is_empty() || labels.filter(wanted).count() == self.labels.len()
-    }
-}
-
-fn plain(payload: Payload) -> SendRequest {
-    SendRequest {
-        payload,
-        wait: Level::default(),
-        timeout_ms: None,
-        connection_id: None,
-        ttl_ms: None,
-        collapse_key: None,
-        idempotency_key: None,
     }
 }
 

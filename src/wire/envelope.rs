@@ -84,6 +84,19 @@ pub(super) fn present<'de, D: Deserializer<'de>>(
 }
 
 impl SendRequest {
+    /// A payload, and nothing said of what to do with it.
+    pub fn plain(payload: Payload) -> Self {
+        Self {
+            payload,
+            wait: Level::default(),
+            timeout_ms: None,
+            connection_id: None,
+            ttl_ms: None,
+            collapse_key: None,
+            idempotency_key: None,
+        }
+    }
+
     /// Decodes the body of type `application/json`: always the envelope.
     ///
     /// # Errors

@@ -23,6 +23,20 @@ pub struct Reply<'a> {
     pub data: Option<&'a str>,
 }
 
+impl<'a> Reply<'a> {
+    /// Says which request it answers, and nothing more yet.
+    pub fn to(id: &'a str) -> Self {
+        Self {
+            id,
+            message_id: None,
+            level: None,
+            latency_ms: 0,
+            devices: None,
+            data: None,
+        }
+    }
+}
+
 /// Appends the `reply` to a request that was carried out.
 pub fn encode_success(reply: &Reply<'_>, result: SendOutcome, out: &mut Vec<u8>) {
     encode_head(reply, out);

@@ -11,7 +11,7 @@ use crate::base::id::is_valid_id;
 use crate::wire::api::Level;
 use crate::wire::device::{REQUEST_ID_BYTES_MAX, append};
 use crate::wire::envelope::{
-    INVALID_DEVICE_ID, SendRequest, check_collapse_key, check_idempotency_key, payload,
+    INVALID_DEVICE_ID, SendRequest, check_collapse_key, check_idempotency_key, payload, present,
 };
 use crate::wire::error::ErrorCode;
 
@@ -107,13 +107,6 @@ struct To<'a> {
 /// A string, borrowed unless it has escapes. Serde borrows a `Cow` only as a field of its own.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Keeps `"data":null` apart from no `data` at all.
-fn present<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
 
 impl<'a> Fields<'a> {
     fn into_record(self) -> Result<Record<'a>, RecordError<'a>> {

@@ -46,6 +46,14 @@ pub fn encode_close(code: u16, word: &str, out: &mut Vec<u8>) {
     encode_parts(Opcode::Close, &[&code.to_be_bytes(), word.as_bytes()], out);
 }
 
+/// Appends the answer to a close frame: it echoes the code, if there was one (RFC 6455, section 5.5.1).
+pub fn encode_close_answer(code: Option<u16>, out: &mut Vec<u8>) {
+    match code {
+        Some(code) => encode_close(code, "", out),
+        None => encode(Opcode::Close, &[], out),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use crate::base::id::{ConnectionId, Location, MessageId};
+use crate::base::time::Now;
+use crate::mailbox::command::{Delivery, Recipient, Terms, Ticket, Way};
+use crate::mailbox::sender::Sender;
 use crate::protocol::push::Refused;
 use crate::reactor::api::ApiContext;
 use crate::reactor::idempotency::{Bounds, Claim, Digest, Keyed, Known};
@@ -30,8 +33,79 @@ pub(super) fn patience_ms(request: &SendRequest, settings: &Settings) -> u64 {
     timeout_ms.min(millis(settings.api.timeout_max))
 }
 
+/// Whether a request is to be carried out.
+pub(crate) enum Acceptance {
+    /// It is.
+    New(Accepted),
+    /// It was before: this became of it.
+    Replay(Receipt),
+}
+
+/// A message that may be taken up.
+pub(crate) struct Accepted {
+    /// Its id from now on.
+    pub(crate) message_id: MessageId,
+    /// Holds its idempotency key until its end, if it has one.
+    pub(crate) claim: Option<Box<Claim>>,
+    bound_to: Option<Location>,
+}
+
+/// Asks what is asked of each message, whichever way it came in.
+///
+/// # Errors
+/// Why it is not taken up.
+pub(crate) fn accept(
+    context: &ApiContext,
+    device_id: &str,
+    request: &SendRequest,
+    service: &str,
+) -> Result<Acceptance, Refused> {
+    let bound_to = request.connection_id.as_deref();
+    let bound_to = bound_to
+        .map(|text| bound_location(context, text))
+        .transpose()?;
+    let message_id = context.mint();
+    let claim = match claim(context, device_id, request, service, message_id)? {
+        Claimed::None => None,
+        Claimed::New(claim) => Some(claim),
+        Claimed::Done(receipt) => return Ok(Acceptance::Replay(receipt)),
+    };
+    Ok(Acceptance::New(Accepted {
+        message_id,
+        claim,
+        bound_to,
+    }))
+}
+
+impl Accepted {
+    /// The message as the shards pass it on. `ticket` is whose answer it is.
+    pub(crate) fn into_delivery(
+        self,
+        device_id: impl Into<Box<str>>,
+        request: SendRequest,
+        service: Arc<str>,
+        ticket: Ticket,
+        now: Now,
+    ) -> Box<Delivery> {
+        let from = Sender::Service(service);
+        let collapse_key = request.collapse_key.as_deref();
+        Box::new(Delivery {
+            to: Recipient::Device(device_id.into()),
+            way: Way::default(),
+            bound_to: self.bound_to,
+            message_id: self.message_id,
+            payload: request.payload,
+            wait: request.wait,
+            ticket,
+            submitted_us: now.us,
+            terms: Terms::new(request.ttl_ms, collapse_key, &from, now.us),
+            from,
+        })
+    }
+}
+
 /// Where a message is bound to; a connection of another run or node is as gone as one that closed.
-pub(crate) fn bound_location(context: &ApiContext, text: &str) -> Result<Location, Refused> {
+fn bound_location(context: &ApiContext, text: &str) -> Result<Location, Refused> {
     let id = ConnectionId::parse(text).ok_or_else(|| {
         (
             ErrorCode::BadRequest,
@@ -45,7 +119,7 @@ pub(crate) fn bound_location(context: &ApiContext, text: &str) -> Result<Locatio
 }
 
 /// What an idempotency key makes of a request.
-pub(crate) enum Claimed {
+enum Claimed {
     /// It has none.
     None,
     /// It is the first with its key.
@@ -55,7 +129,7 @@ pub(crate) enum Claimed {
 }
 
 /// Looks a request up by its idempotency key, if it has one.
-pub(crate) fn claim(
+fn claim(
     context: &ApiContext,
     device_id: &str,
     request: &SendRequest,

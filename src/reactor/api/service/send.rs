@@ -10,10 +10,8 @@ use hyper::body::Incoming;
 use crate::base::id::MessageId;
 use crate::base::time::Now;
 use crate::config::section::ApiRole;
-use crate::mailbox::command::{Delivery, Recipient, Terms, Way};
-use crate::mailbox::sender::Sender;
 use crate::protocol::push::{Refused, send_request};
-use crate::reactor::api::intake::{Claimed, bound_location, check_payload, claim, patience_ms};
+use crate::reactor::api::intake::{Acceptance, accept, check_payload, patience_ms};
 use crate::reactor::api::service::reply::Reply;
 use crate::reactor::api::service::{ApiBody, authorize, collect, local};
 use crate::reactor::api::{ApiContext, Stage, Submission};
@@ -60,33 +58,16 @@ pub(super) fn submit(
 ) -> Result<Sending, Refused> {
     let settings = context.node.settings.load();
     check_payload(&request, &settings)?;
-    let bound_to = request.connection_id.as_deref();
-    let bound_to = bound_to
-        .map(|text| bound_location(context, text))
-        .transpose()?;
-    let (message_id, now) = (context.mint(), context.now.get());
-    let claim = match claim(context, &device_id, &request, service, message_id)? {
-        Claimed::None => None,
-        Claimed::New(claim) => Some(claim),
-        Claimed::Done(receipt) => return Ok(Sending::Replayed(receipt)),
+    let mut accepted = match accept(context, &device_id, &request, service)? {
+        Acceptance::New(accepted) => accepted,
+        Acceptance::Replay(receipt) => return Ok(Sending::Replayed(receipt)),
     };
+    let claim = accepted.claim.take();
     let waiting = context.waiters.open_for(request.wait, claim).ok_or(BUSY)?;
-    let patience_ms = patience_ms(&request, &settings);
-    let from = Sender::Service(Arc::clone(service));
-    let collapse_key = request.collapse_key.as_deref();
-    let delivery = Box::new(Delivery {
-        to: Recipient::Device(device_id.into()),
-        way: Way::default(),
-        bound_to,
-        message_id,
-        payload: request.payload,
-        wait: request.wait,
-        ticket: waiting.ticket(),
-        submitted_us: now.us,
-        terms: Terms::new(request.ttl_ms, collapse_key, &from, now.us),
-        from,
-    });
-    let deadline_ms = now.ms() + patience_ms;
+    let (message_id, now) = (accepted.message_id, context.now.get());
+    let deadline_ms = now.ms() + patience_ms(&request, &settings);
+    let (service, ticket) = (Arc::clone(service), waiting.ticket());
+    let delivery = accepted.into_delivery(device_id, request, service, ticket, now);
     let submission = Submission::Send(delivery, deadline_ms);
     context.submissions.borrow_mut().push(submission);
     Ok(Sending::New(waiting, message_id, now))
