@@ -338,7 +338,8 @@ section! {
 section! {
     /// Messages to all lines.
     Broadcast as "broadcast" {
-        /// Bytes that all broadcasts together may write in one second, so that other messages keep their speed.
+        /// Bytes that all broadcasts together may write in one second, so that other messages keep their speed; a frame
+        /// counts as 512 bytes at least.
         bytes_per_second: Size = Size::kib(32 * 1_024),
         /// Broadcasts under way at once; more are refused with `overloaded`.
         running_max: u32 = 8,

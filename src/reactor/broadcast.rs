@@ -33,6 +33,8 @@ pub(crate) struct Broadcasts {
     /// Which of the running ones has the next slice.
     turn: usize,
     budget: Option<Budget>,
+    /// The wheel will say when there is more to spend.
+    is_armed: bool,
     has_more: bool,
 }
 
@@ -56,8 +58,8 @@ struct Budget {
     bytes_per_second: u32,
     burst: u32,
     bucket: TokenBucket,
-    /// The wheel will say when there is more.
-    is_armed: bool,
+    /// What the next frame has paid already: it may cost more than a burst.
+    paid: u32,
 }
 
 /// Why a slice ended.
@@ -207,34 +209,24 @@ impl<T: Transport> Shard<T> {
         waiting == 0 || waiting + bytes <= most
     }
 
+    /// Pays for a frame, or a part of its price for now.
     fn spend(&mut self, bytes: usize, now: Now) -> bool {
         let all = self.settings.broadcast.bytes_per_second.bytes();
         let shards = u32::try_from(self.node.cells.len()).unwrap_or(u32::MAX);
         let bytes_per_second = (all / shards).max(1);
-        let budget = &mut self.broadcasts.budget;
-        let is_new = |budget: &Budget| budget.bytes_per_second != bytes_per_second;
-        if budget.as_ref().is_none_or(is_new) {
-            let burst = (bytes_per_second / BURSTS_PER_SECOND).max(BURST_BYTES_MIN);
-            *budget = Some(Budget {
-                bytes_per_second,
-                burst,
-                bucket: TokenBucket::new(bytes_per_second, burst),
-                is_armed: budget.as_ref().is_some_and(|budget| budget.is_armed),
-            });
-        }
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // A frame longer than the budget ever holds costs all of it.
-        budget
-            .as_mut()
-            .is_some_and(|budget| budget.bucket.take(bytes.min(budget.burst), now))
+        let budget = self.broadcasts.budget.take();
+        let budget = budget.filter(|budget| budget.bytes_per_second == bytes_per_second);
+        let budget = budget.unwrap_or_else(|| Budget::new(bytes_per_second));
+        let price = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.broadcasts
+            .budget
+            .insert(budget)
+            .pay(price.max(FRAME_PRICE_MIN), now)
     }
 
     /// Has the wheel say when there are bytes to spend again.
     fn await_budget(&mut self, now: Now) {
-        let Some(budget) = &mut self.broadcasts.budget else {
-            return;
-        };
-        if !std::mem::replace(&mut budget.is_armed, true) {
+        if !std::mem::replace(&mut self.broadcasts.is_armed, true) {
             self.wheel
                 .schedule(now.ms() + BUDGET_WAIT_MS, Timer::Broadcasts);
         }
@@ -242,9 +234,7 @@ impl<T: Transport> Shard<T> {
 
     /// There may be bytes to spend again.
     pub(crate) fn resume_broadcasts(&mut self) {
-        if let Some(budget) = &mut self.broadcasts.budget {
-            budget.is_armed = false;
-        }
+        self.broadcasts.is_armed = false;
         self.broadcasts.has_more = !self.broadcasts.running.is_empty();
     }
 
@@ -353,6 +343,32 @@ impl<T: Transport> Shard<T> {
     }
 }
 
+impl Budget {
+    fn new(bytes_per_second: u32) -> Self {
+        let burst = (bytes_per_second / BURSTS_PER_SECOND).max(FRAME_PRICE_MIN);
+        Self {
+            bytes_per_second,
+            burst,
+            bucket: TokenBucket::new(bytes_per_second, burst),
+            paid: 0,
+        }
+    }
+
+    /// Pays what is there until the price is paid. By halves of a burst, so that what comes in during a wait has room
+    /// beside what was too little.
+    fn pay(&mut self, price: u32, now: Now) -> bool {
+        while self.paid < price {
+            let part = (price - self.paid).min(self.burst / 2);
+            if !self.bucket.take(part, now) {
+                return false;
+            }
+            self.paid += part;
+        }
+        self.paid = 0;
+        true
+    }
+}
+
 impl Broadcasts {
     /// Whether the next iteration has somebody to write to.
     pub(crate) fn has_more(&self) -> bool {
@@ -373,9 +389,39 @@ const BROADCAST_WAITER: u32 = u32::MAX;
 const LINES_PER_ITERATION_MAX: u32 = if cfg!(test) { 2 } else { 128 };
 /// Slots that one iteration looks at, when few lines are meant.
 const SLOTS_PER_ITERATION_MAX: u32 = 4_096;
-/// The budget of so many parts of a second may be spent at once.
-const BURSTS_PER_SECOND: u32 = 20;
-/// The least that may be spent at once: a few of the longest frames, however small the rate is.
-const BURST_BYTES_MIN: u32 = 256 * 1024;
+/// The budget of so many parts of a second may be spent at once: twice what comes in while a shard waits for more.
+const BURSTS_PER_SECOND: u32 = 50;
+/// What a short frame is charged: below this, its `send` costs the same however short it is.
+const FRAME_PRICE_MIN: u32 = 512;
 /// How long a shard waits that has spent its budget.
 const BUDGET_WAIT_MS: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng as _;
+
+    use super::*;
+    use crate::base::seed;
+
+    #[test]
+    fn the_rate_is_kept_whatever_frames_cost() {
+        let mut rng = seed::rng();
+        let rate = rng.random_range(10_000..5_000_000);
+        let dearest = rng.random_range(FRAME_PRICE_MIN..=rate);
+        let mut budget = Budget::new(rate);
+        let (mut us, mut paid) = (0, 0);
+        let mut price = rng.random_range(1..=dearest);
+        for _ in 0..10_000 {
+            // Somebody who asks often enough has all that comes in.
+            us += rng.random_range(0..10_000);
+            while budget.pay(price, Now { us, wall_ms: 0 }) {
+                paid += u64::from(price);
+                price = rng.random_range(1..=dearest);
+            }
+            let earned = us * u64::from(rate) / 1_000_000;
+            assert!(paid <= earned + u64::from(budget.burst));
+            let owed = u64::from(dearest + budget.burst);
+            assert!(paid + owed >= earned, "{paid} of {earned} at {us} µs");
+        }
+    }
+}

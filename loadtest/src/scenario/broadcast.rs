@@ -48,8 +48,6 @@ pub(crate) struct BroadcastArg {
 const BROADCASTS_MAX: i64 = 7;
 /// The call.
 const PATH: &str = "/v1/broadcasts";
-/// The pace that protects a network is not what is measured.
-const NO_PACE: &str = "broadcast.bytes_per_second=1GiB";
 /// Around each broadcast, so that it meets a quiet server, and what comes twice is seen.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Curves are this fine.
@@ -66,8 +64,7 @@ pub(crate) fn run(arg: &BroadcastArg) -> Result<(Record, Screen), RunError> {
         window: Some(WINDOW),
         ..Habit::default()
     };
-    let settings = [NO_PACE.to_owned()];
-    let (mut stage, before) = Stage::open("broadcast", &arg.common, &settings, dialect, habit)?;
+    let (mut stage, before) = Stage::open("broadcast", &arg.common, &[], dialect, habit)?;
     let missing = RunError::Usage("broadcasting to a --target needs --api");
     let api = Api::new(stage.node.api.as_ref().ok_or(missing)?, &lines.header);
     let ramped = stage.ramp()?;
