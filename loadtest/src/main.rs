@@ -25,6 +25,7 @@ mod node;
 mod oracle;
 mod part;
 mod plan;
+mod precedence;
 mod report;
 mod sample;
 mod scenario;

@@ -14,6 +14,7 @@ use crate::name::Names;
 use crate::node::Node;
 use crate::oracle::Verdict;
 use crate::oracle::absence::Absences;
+use crate::precedence::Precedence;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
 use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
@@ -33,6 +34,7 @@ pub(super) struct Canary {
     clock: Clock,
     rate: f64,
     laps: Vec<&'static str>,
+    has_precedence: bool,
 }
 
 /// Connections that push to the canary.
@@ -59,6 +61,7 @@ impl Canary {
         }
         let api = node.api.clone();
         let api = api.ok_or(RunError::Usage("a canary of a --target needs --api"))?;
+        let precedence = Precedence::take();
         let names = Names::tagged(rand::random(), arg.canary.canary);
         let rows = names.rows(CONNECTIONS_MAX.min(arg.canary.canary));
         let path = arg.canary.canary_path.clone();
@@ -96,6 +99,7 @@ impl Canary {
             clock,
             rate: arg.canary.canary_rate,
             laps: Vec::new(),
+            has_precedence: precedence.is_given(),
         }))
     }
 
@@ -135,6 +139,13 @@ impl Canary {
             "the server's figures include {} pushes a second to the canary",
             self.rate
         ));
+        if !self.has_precedence {
+            record.warnings.push(
+                "the canary's threads have no precedence over those that load, for want of CAP_SYS_NICE: its latencies include \
+                 its own waiting for a core"
+                    .to_owned(),
+            );
+        }
         if total.lost > 0 {
             let text = format!("canary: {} lines were lost", total.lost);
             record.faults.push(text);
