@@ -56,13 +56,16 @@ impl Admission {
 }
 
 impl<T: Transport> Shard<T> {
-    /// Reads a socket that has something, or lets it wait its turn if it is a newcomer's.
-    pub(crate) fn notice_readable(&mut self, id: ConnId, now: Now) {
-        if self.arena.get(id).is_some_and(Conn::is_newcomer) {
-            self.mark_unread(id);
-        } else {
+    /// Reads a socket that has something, or lets it wait its turn if others come first; tells which.
+    pub(crate) fn notice_readable(&mut self, id: ConnId, now: Now) -> bool {
+        let waits = |conn: &Conn<T>| conn.is_newcomer() || conn.is_departing();
+        let is_read = !self.arena.get(id).is_some_and(waits);
+        if is_read {
             self.handle_readable(id, now);
+        } else {
+            self.mark_unread(id);
         }
+        is_read
     }
 
     /// Reads newcomers' sockets, oldest first, while the allowance lasts.
@@ -71,10 +74,7 @@ impl<T: Transport> Shard<T> {
             let Some(id) = self.admission.next() else {
                 break;
             };
-            if let Some(conn) = self.arena.get_mut(id) {
-                conn.flags.is_unread = false;
-                self.handle_readable(id, now);
-            }
+            self.visit(id, now);
         }
     }
 }

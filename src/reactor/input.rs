@@ -89,6 +89,8 @@ impl<T: Transport> Shard<T> {
         }
         if conn.is_newcomer() {
             self.admission.queue(id);
+        } else if conn.is_departing() {
+            self.departures.queue(id);
         } else {
             self.unread.push_back(id);
         }

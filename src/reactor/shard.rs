@@ -28,6 +28,7 @@ use crate::reactor::api::ApiContext;
 use crate::reactor::broadcast::Broadcasts;
 use crate::reactor::close_log::CloseLog;
 use crate::reactor::conn::{Closing, Conn, Phase};
+use crate::reactor::departure::Departures;
 use crate::reactor::drain::Drain;
 use crate::reactor::fanout::Fanouts;
 use crate::reactor::node::Node;
@@ -76,6 +77,8 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) closing: Vec<ConnId>,
     /// Connections on their way to becoming lines.
     pub(crate) admission: Admission,
+    /// Those that have left and are not buried yet.
+    pub(crate) departures: Departures,
     /// Where they come from, while addresses are limited.
     pub(crate) sources: Sources,
     /// What the last iteration took; 0 where nobody has a clock.
@@ -162,6 +165,7 @@ impl<T: Transport> Shard<T> {
             unread: VecDeque::new(),
             closing: Vec::new(),
             admission: Admission::default(),
+            departures: Departures::default(),
             sources: Sources::default(),
             busy_us: 0,
             sweep: Sweep::default(),

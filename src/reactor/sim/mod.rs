@@ -14,6 +14,7 @@ mod broadcast;
 mod caller;
 mod chat;
 mod checker;
+mod departure;
 mod device;
 mod drain;
 mod end;
