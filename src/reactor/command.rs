@@ -37,7 +37,7 @@ impl<T: Transport> Shard<T> {
             Command::List(listing) => self.list(*listing),
             Command::Reload => self.settings = self.node.settings.load_full(),
             Command::Drain(order) => self.begin_drain(&order, now),
-            Command::Resume => self.end_drain(now),
+            Command::Resume => self.end_drain(),
             Command::CloseLines(reason) => {
                 let is_meant = |conn: &Conn<T>| conn.device().is_some() || conn.stream().is_some();
                 self.close_all(is_meant, reason);

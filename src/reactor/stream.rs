@@ -4,7 +4,6 @@
 //! bounds it is its window: with so many records unanswered, or its own answers unread, it is not read any further.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
@@ -30,12 +29,8 @@ impl<T: Transport> Shard<T> {
         let random = self.roll();
         let settings = Arc::clone(&self.settings);
         let window = settings.api.stream_window;
-        let mut stream = Box::new(Stream::new(service, window, now));
-        let mut leave = now.tick().after(settings.api.stream_idle_timeout);
-        if self.is_draining() {
-            // Its handshake was under way when the others were asked to leave.
-            (stream.leave_reason, leave) = (CloseReason::Drain, now.tick());
-        }
+        let stream = Box::new(Stream::new(service, window, now));
+        let leave = now.tick().after(settings.api.stream_idle_timeout);
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
@@ -48,6 +43,7 @@ impl<T: Transport> Shard<T> {
         cells.handshakes.sub(1);
         cells.streams.add(1);
         cells.streams_opened.add(1);
+        self.note_latecomer(id, now);
         let welcome = StreamWelcome {
             connection_id: &self.node.connection_id_of(self.id, id).to_string(),
             node_id: &self.node.id,
@@ -238,14 +234,13 @@ impl<T: Transport> Shard<T> {
         }
     }
 
+    /// Asks a stream to leave once it has been idle for long enough, or closes it if it was asked before and has not gone.
     fn part_stream(&mut self, id: ConnId, now: Now) {
         let idle_timeout = self.settings.api.stream_idle_timeout;
-        let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
-        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
+        let Some(stream) = self.arena.get(id).and_then(|conn| conn.stream()) else {
             return;
         };
-        let reason = stream.leave_reason;
-        if stream.leaving.is_some() {
+        if let Some(reason) = stream.leaving {
             return self.close(id, reason);
         }
         let is_busy = stream.unanswered() > 0;
@@ -255,9 +250,18 @@ impl<T: Transport> Shard<T> {
             stream.last_record
         };
         let idle_at = since.after(idle_timeout);
-        if reason == CloseReason::Idle && idle_at > now.tick() {
+        if idle_at > now.tick() {
             return self.arena.set_leave(id.slot, idle_at);
         }
+        self.tell_stream_to_leave(id, CloseReason::Idle, now);
+    }
+
+    /// Asks a stream to leave; the sweep closes it if it has not gone in time.
+    pub(crate) fn tell_stream_to_leave(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+        let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
+        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
+            return;
+        };
         stream.leaving = Some(reason);
         self.arena.set_leave(id.slot, now.tick().after(grace));
         // As for lines, in the first half of the grace: the new stream is opened before the old one is left.
@@ -271,29 +275,5 @@ impl<T: Transport> Shard<T> {
             &mut text,
         );
         self.send_text(id, &text);
-    }
-
-    /// Spreads go-aways to streams over the time given.
-    pub(crate) fn begin_drain_streams(&mut self, spread: Duration, now: Now) {
-        for id in self.ids(|conn| conn.stream().is_some()) {
-            let at = now.tick().after(fraction(spread, self.roll()));
-            let stream = self.arena.get_mut(id).and_then(|conn| conn.stream_mut());
-            if let Some(stream) = stream.filter(|stream| stream.leaving.is_none()) {
-                stream.leave_reason = CloseReason::Drain;
-                self.arena.set_leave(id.slot, at);
-            }
-        }
-    }
-
-    /// Takes the drain back for streams that were not asked to leave yet.
-    pub(crate) fn end_drain_streams(&mut self, now: Now) {
-        let leave = now.tick().after(self.settings.api.stream_idle_timeout);
-        for id in self.ids(|conn| conn.stream().is_some()) {
-            let stream = self.arena.get_mut(id).and_then(|conn| conn.stream_mut());
-            if let Some(stream) = stream.filter(|stream| stream.leaving.is_none()) {
-                stream.leave_reason = CloseReason::Idle;
-                self.arena.set_leave(id.slot, leave);
-            }
-        }
     }
 }
