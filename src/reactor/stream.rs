@@ -9,16 +9,14 @@ use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
 use crate::base::time::{Now, Tick};
 use crate::net::stream::Transport;
-use crate::protocol::heartbeat::{Beat, fraction};
 use crate::protocol::stream::{Stream, Verdict};
 use crate::reactor::api::intake::{Acceptance, accept};
 use crate::reactor::conn::Phase;
 use crate::reactor::receipt::{BUSY, Receipt, encode_reply};
 use crate::reactor::request::encode_ending;
 use crate::reactor::shard::Shard;
-use crate::reactor::sweep::{PING_FRAME, millis};
+use crate::reactor::sweep::millis;
 use crate::reactor::waiter::{Answer, Request, RequestKind};
-use crate::wire::device::encode_goaway;
 use crate::wire::error::ErrorCode;
 use crate::wire::reply::{Reply, encode_failure};
 use crate::wire::stream::{Record, StreamWelcome, encode_welcome};
@@ -203,39 +201,8 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// What the sweep has found: a silent stream is pinged, an idle or leaving one told to go, and then closed.
-    pub(crate) fn handle_due_stream(&mut self, id: ConnId, now: Now) {
-        if self.arena.leave(id.slot) <= now.tick() {
-            self.part_stream(id, now);
-        }
-        if self.arena.due(id.slot) <= now.tick() {
-            self.beat_stream(id, now);
-        }
-    }
-
-    fn beat_stream(&mut self, id: ConnId, now: Now) {
-        let (heartbeat, random) = (self.settings.heartbeat, self.roll());
-        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
-            return;
-        };
-        if stream.is_paused() {
-            // Its pong may wait behind records that are not read: its own answers show whether it lives.
-            let due = heartbeat.after_heard(now.tick(), random);
-            return self.arena.set_due(id.slot, due);
-        }
-        match heartbeat.beat(stream.is_pong_awaited, now.tick(), random) {
-            Beat::Ping(next) => {
-                stream.is_pong_awaited = true;
-                self.arena.set_due(id.slot, next);
-                self.cells().pings.add(1);
-                self.send(id, PING_FRAME);
-            }
-            Beat::Dead => self.close(id, CloseReason::PongTimeout),
-        }
-    }
-
     /// Asks a stream to leave once it has been idle for long enough, or closes it if it was asked before and has not gone.
-    fn part_stream(&mut self, id: ConnId, now: Now) {
+    pub(crate) fn part_stream(&mut self, id: ConnId, now: Now) {
         let idle_timeout = self.settings.api.stream_idle_timeout;
         let Some(stream) = self.arena.get(id).and_then(|conn| conn.stream()) else {
             return;
@@ -256,24 +223,11 @@ impl<T: Transport> Shard<T> {
         self.tell_stream_to_leave(id, CloseReason::Idle, now);
     }
 
-    /// Asks a stream to leave; the sweep closes it if it has not gone in time.
+    /// Asks a stream to leave.
     pub(crate) fn tell_stream_to_leave(&mut self, id: ConnId, reason: CloseReason, now: Now) {
-        let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
-        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
-            return;
-        };
-        stream.leaving = Some(reason);
-        self.arena.set_leave(id.slot, now.tick().after(grace));
-        // As for lines, in the first half of the grace: the new stream is opened before the old one is left.
-        let reconnect_after = fraction(grace / 2, random);
-        let mut text = Vec::new();
-        encode_goaway(
-            reason,
-            millis(reconnect_after),
-            millis(grace),
-            None,
-            &mut text,
-        );
-        self.send_text(id, &text);
+        if let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) {
+            stream.leaving = Some(reason);
+            self.say_goaway(id, reason, None, now);
+        }
     }
 }
