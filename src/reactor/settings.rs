@@ -10,6 +10,7 @@ use crate::protocol::auth::authenticator::Authenticator;
 use crate::protocol::auth::origin::OriginPolicy;
 use crate::protocol::heartbeat::Heartbeat;
 use crate::protocol::intake::IntakeLimits;
+use crate::reactor::sweep::millis;
 use crate::ws::frame;
 
 /// An immutable snapshot of everything that a reload may change.
@@ -99,6 +100,12 @@ impl Settings {
             is_echo: false,
             limits,
         })
+    }
+
+    /// How long a sender waits for its level: as long as it asks, within the node's bound.
+    pub(crate) fn patience_ms(&self, asked_ms: Option<u64>) -> u64 {
+        let ms = asked_ms.unwrap_or_else(|| millis(self.api.timeout_default));
+        ms.min(millis(self.api.timeout_max))
     }
 }
 

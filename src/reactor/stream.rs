@@ -127,7 +127,7 @@ impl<T: Transport> Shard<T> {
             let (code, cause) = BUSY;
             return self.refuse_record(id, record.id, code, &cause);
         };
-        let deadline_ms = now.ms() + self.patience_ms(request.timeout_ms);
+        let deadline_ms = now.ms() + self.settings.patience_ms(request.timeout_ms);
         let delivery = accepted.into_delivery(device_id, request, service, ticket, now);
         self.submit(delivery, deadline_ms, now);
     }

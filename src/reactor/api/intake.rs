@@ -27,10 +27,7 @@ pub(super) fn check_payload(request: &SendRequest, settings: &Settings) -> Resul
 
 /// How long the request waits for its level.
 pub(super) fn patience_ms(request: &SendRequest, settings: &Settings) -> u64 {
-    let timeout_ms = request
-        .timeout_ms
-        .unwrap_or_else(|| millis(settings.api.timeout_default));
-    timeout_ms.min(millis(settings.api.timeout_max))
+    settings.patience_ms(request.timeout_ms)
 }
 
 /// Whether a request is to be carried out.
