@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::api::clock::wall;
 use crate::api::pace::Pace;
 use crate::base::close::CloseReason;
+use crate::base::time::millis;
 use crate::mailbox::command::{Command, DrainOrder, Post};
 use crate::metrics::{Cell, ShardCells, total};
 use crate::reactor::node::Node;
-use crate::reactor::sweep::millis;
 use crate::wire::drain::{DrainForecast, DrainProgress, DrainState, DrainStatus};
 
 /// The node's way out.

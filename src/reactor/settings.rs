@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use crate::base::time::millis;
 use crate::config::error::ConfigErrors;
 use crate::config::{Config, section};
 use crate::head::request;
@@ -10,7 +11,6 @@ use crate::protocol::auth::authenticator::Authenticator;
 use crate::protocol::auth::origin::OriginPolicy;
 use crate::protocol::heartbeat::Heartbeat;
 use crate::protocol::intake::IntakeLimits;
-use crate::reactor::sweep::millis;
 use crate::ws::frame;
 
 /// An immutable snapshot of everything that a reload may change.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
-use crate::base::time::{Now, Tick};
+use crate::base::time::{Now, Tick, millis};
 use crate::net::stream::Transport;
 use crate::protocol::stream::{Stream, Verdict};
 use crate::reactor::api::intake::{Acceptance, accept};
@@ -15,7 +15,6 @@ use crate::reactor::conn::Phase;
 use crate::reactor::receipt::{BUSY, Receipt, encode_reply};
 use crate::reactor::request::encode_ending;
 use crate::reactor::shard::Shard;
-use crate::reactor::sweep::millis;
 use crate::reactor::waiter::{Answer, Request, RequestKind};
 use crate::wire::error::ErrorCode;
 use crate::wire::reply::{Reply, encode_failure};

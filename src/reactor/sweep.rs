@@ -4,11 +4,10 @@
 //! spreads the pings that follow.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
-use crate::base::time::{Now, Tick};
+use crate::base::time::{Now, Tick, millis};
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
 use crate::protocol::heartbeat::{Beat, fraction};
@@ -195,8 +194,3 @@ const SLICES: u32 = 10;
 const REHOMED_SLOTS_MAX: u32 = 4_096;
 /// A ping without payload.
 pub(crate) const PING_FRAME: &[u8] = &[0x89, 0x00];
-
-/// A duration in whole milliseconds, for the wire.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}

@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 
 use crate::api::clock::wall;
 use crate::base::id::{MessageId, ShardId};
+use crate::base::time::millis;
 use crate::mailbox::broadcast::{Broadcast, Progress, Standing};
 use crate::mailbox::command::{Completion, Post};
 use crate::metrics::{BroadcastEnding, Cell};
 use crate::reactor::idempotency::Digest;
 use crate::reactor::node::Node;
 use crate::reactor::pressure::Pressure;
-use crate::reactor::sweep::millis;
 use crate::wire::broadcast::{BroadcastRequest, BroadcastState, BroadcastStatus};
 use crate::wire::error::ErrorCode;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::id::{ConnectionId, Location, MessageId};
-use crate::base::time::Now;
+use crate::base::time::{Now, millis};
 use crate::mailbox::command::{Delivery, Recipient, Terms, Ticket, Way};
 use crate::mailbox::sender::Sender;
 use crate::protocol::push::Refused;
@@ -11,7 +11,6 @@ use crate::reactor::api::ApiContext;
 use crate::reactor::idempotency::{Bounds, Claim, Digest, Keyed, Known};
 use crate::reactor::receipt::{GONE, Receipt};
 use crate::reactor::settings::Settings;
-use crate::reactor::sweep::millis;
 use crate::wire::envelope::SendRequest;
 use crate::wire::error::ErrorCode;
 
