@@ -122,7 +122,7 @@ impl<T: Transport> Shard<T> {
             kind: RequestKind::Send,
         });
         let (waiters, claim) = (&self.api.waiters, accepted.claim.take());
-        let Some(ticket) = waiters.open_for_stream(request.wait, asked, claim) else {
+        let Some(ticket) = waiters.open_for_line(request.wait, asked, claim) else {
             let (code, cause) = BUSY;
             return self.refuse_record(id, record.id, code, &cause);
         };
