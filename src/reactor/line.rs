@@ -312,14 +312,14 @@ impl<T: Transport> Shard<T> {
         self.send(id, frames);
     }
 
-    /// Whatever arrives shows that the line lives.
-    fn heard(&mut self, id: ConnId, now: Now) {
+    /// Whatever arrives shows that the line or stream lives.
+    pub(crate) fn heard(&mut self, id: ConnId, now: Now) {
         let random = self.roll();
         let Some(conn) = self.arena.get(id) else {
             return;
         };
         let is_incomplete = conn.decoder.incomplete_since().is_some();
-        if conn.device().is_some() {
+        if conn.device().is_some() || conn.stream().is_some() {
             let due = self.settings.heartbeat.after_heard(now.tick(), random);
             self.arena.set_due(id.slot, due);
         }

@@ -90,15 +90,7 @@ impl<T: Transport> Shard<T> {
         if !out.is_empty() {
             self.send(id, &out);
         }
-        let random = self.roll();
-        let due = self.settings.heartbeat.after_heard(now.tick(), random);
-        if self
-            .arena
-            .get(id)
-            .is_some_and(|conn| conn.stream().is_some())
-        {
-            self.arena.set_due(id.slot, due);
-        }
+        self.heard(id, now);
     }
 
     /// Submits a record; from here on it gets exactly one reply, unless the stream ends first.
