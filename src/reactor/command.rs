@@ -160,7 +160,7 @@ impl<T: Transport> Shard<T> {
                         self.answer(ticket, Outcome::Timeout);
                     }
                 }
-                Timer::Expiry(id) => self.handle_expiry(id, now),
+                Timer::Expiry(id) => self.handle_expiry(id),
                 Timer::Broadcasts => self.resume_broadcasts(),
             }
         }
