@@ -38,9 +38,9 @@ impl<T: Transport> Shard<T> {
             Command::Reload => self.settings = self.node.settings.load_full(),
             Command::Drain(order) => self.begin_drain(&order, now),
             Command::Resume => self.end_drain(),
-            Command::CloseLines(reason) => {
+            Command::CloseLines => {
                 let is_meant = |conn: &Conn<T>| conn.device().is_some() || conn.stream().is_some();
-                self.close_all(is_meant, reason);
+                self.close_all(is_meant, CloseReason::Drain);
             }
             Command::Stop(reason) => {
                 self.is_stopping = true;
