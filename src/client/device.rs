@@ -19,7 +19,6 @@
 //! ```
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::SinkExt;
@@ -33,7 +32,8 @@ use super::backoff::Backoff;
 use super::error::ClientError;
 use super::seen::Seen;
 use super::socket::{
-    CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, Received, Socket, Target, is_final, now, receive, silence_max,
+    CLOSE_TIMEOUT, Opening, Received, Socket, Target, is_final, now, opened, parse_url, receive,
+    receive_welcome, reconnect_after, silence_max,
 };
 
 /// Where and as whom to connect.
@@ -101,10 +101,7 @@ impl DeviceOptions {
     }
 
     fn target_at(&self, url: &str) -> Result<Target, ClientError> {
-        let mut url = url::Url::parse(url).map_err(|error| ClientError::BadUrl {
-            url: url.into(),
-            cause: error.to_string(),
-        })?;
+        let mut url = parse_url(url)?;
         let names = [("device_id", &self.device_id), ("user_id", &self.user_id)];
         for (name, value) in names {
             if let Some(value) = value {
@@ -255,26 +252,9 @@ impl Line {
             return Ok((line, Value::Null));
         }
         let place = target.place();
-        match receive(&mut line.socket, &mut line.heard, HANDSHAKE_TIMEOUT).await {
-            Received::Text(text) => {
-                let welcome: Value = serde_json::from_str(&text).unwrap_or_default();
-                if welcome["type"] == "welcome" {
-                    line.silence_max = silence_max(&welcome);
-                    return Ok((line, welcome));
-                }
-                let cause = "no welcome came first".into();
-                Err(ClientError::Protocol { place, cause })
-            }
-            Received::Binary(_) => {
-                let cause = "a binary frame on a JSON line".into();
-                Err(ClientError::Protocol { place, cause })
-            }
-            Received::Closed(code, reason) => Err(ClientError::Closed {
-                place,
-                code,
-                reason,
-            }),
-        }
+        let welcome = receive_welcome(&mut line.socket, &mut line.heard, &place).await?;
+        line.silence_max = silence_max(&welcome);
+        Ok((line, welcome))
     }
 
     async fn receive(&mut self) -> Received {
@@ -297,8 +277,8 @@ impl Line {
     }
 }
 
-type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
-type Opened = Result<(Line, Value), ClientError>;
+/// A line, and the welcome on it.
+type Welcomed = (Line, Value);
 
 /// Keeps a device on the line.
 struct Keeper {
@@ -311,7 +291,7 @@ struct Keeper {
     /// The line before, until it is closed.
     old: Option<Line>,
     /// The line that is to be the next.
-    next: Option<Opening>,
+    next: Option<Opening<Welcomed>>,
     /// It is opened where a go-away has pointed to.
     is_elsewhere: bool,
     backoff: Backoff,
@@ -323,7 +303,7 @@ struct Keeper {
 enum Wake {
     Current(Received),
     Old(Received),
-    Opened(Box<Opened>),
+    Opened(Box<Result<Welcomed, ClientError>>),
     Order(Option<Order>),
 }
 
@@ -417,8 +397,7 @@ impl Keeper {
                 true
             }
             "goaway" => {
-                let wait = frame["reconnect_after_ms"].as_u64().unwrap_or_default();
-                let wait = Duration::from_millis(wait.min(WAIT_MS_MAX));
+                let wait = reconnect_after(frame["reconnect_after_ms"].as_u64());
                 if self.next.is_none() && self.current.as_ref().is_some_and(|l| l.number == line) {
                     let elsewhere = self.options.elsewhere(&frame);
                     self.is_elsewhere = elsewhere.is_some();
@@ -484,7 +463,7 @@ impl Keeper {
     }
 
     /// Takes the new line, and leaves the old one: first the one, then the other.
-    async fn change(&mut self, opened: Opened) -> bool {
+    async fn change(&mut self, opened: Result<Welcomed, ClientError>) -> bool {
         self.next = None;
         match opened {
             Ok((line, welcome)) => {
@@ -527,20 +506,10 @@ async fn receive_on(line: &mut Option<Line>) -> Received {
     }
 }
 
-/// The line that is being opened; never, if none is.
-async fn opened(next: &mut Option<Opening>) -> Opened {
-    match next {
-        Some(next) => next.await,
-        None => std::future::pending().await,
-    }
-}
-
 const JSON: &str = "tautline.v1.json";
 const RAW: &str = "tautline.v1.raw";
 /// Events that may wait to be taken; then the line is not read any further.
 const EVENTS_MAX: usize = 64;
-/// The longest wait that a node may ask for.
-const WAIT_MS_MAX: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use super::trust::Trust;
 
 /// A WebSocket of ours.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A connection that is being opened.
+pub(super) type Opening<T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + Send>>;
 
 /// Where a socket leads, and what is asked for there.
 #[derive(Clone, Debug)]
@@ -163,6 +167,55 @@ where
     }
 }
 
+/// Waits for the `welcome`, which comes first.
+pub(super) async fn receive_welcome<S>(
+    socket: &mut S,
+    heard: &mut Instant,
+    place: &str,
+) -> Result<Value, ClientError>
+where
+    S: StreamExt<Item = Result<Message, Error>> + Unpin,
+{
+    let place = place.to_owned();
+    let first = match receive(socket, heard, HANDSHAKE_TIMEOUT).await {
+        Received::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
+        Received::Binary(_) => Value::Null,
+        Received::Closed(code, reason) => {
+            return Err(ClientError::Closed {
+                place,
+                code,
+                reason,
+            });
+        }
+    };
+    if first["type"] == "welcome" {
+        return Ok(first);
+    }
+    let cause = "no welcome came first".into();
+    Err(ClientError::Protocol { place, cause })
+}
+
+/// The connection that is being opened; never, if none is.
+pub(super) async fn opened<T>(opening: &mut Option<Opening<T>>) -> Result<T, ClientError> {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long to wait before another connection: as a go-away asks, within reason.
+pub(super) fn reconnect_after(asked_ms: Option<u64>) -> Duration {
+    Duration::from_millis(asked_ms.unwrap_or_default().min(WAIT_MS_MAX))
+}
+
+/// An address as it was given.
+pub(super) fn parse_url(url: &str) -> Result<url::Url, ClientError> {
+    url::Url::parse(url).map_err(|error| ClientError::BadUrl {
+        url: url.into(),
+        cause: error.to_string(),
+    })
+}
+
 /// Whether a close code says that coming back would not help: RFC codes of mistakes, and our own from 4500 on.
 pub(super) fn is_final(code: u16) -> bool {
     matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 4500..)
@@ -211,6 +264,8 @@ fn explanation(body: &[u8]) -> String {
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a goodbye may take.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait that a node may ask for.
+const WAIT_MS_MAX: u64 = 60_000;
 /// For connections that are not told how often they will be pinged.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
