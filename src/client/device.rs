@@ -90,17 +90,21 @@ impl DeviceOptions {
     }
 
     fn target(&self) -> Result<Target, ClientError> {
-        self.target_at(&self.url)
+        let protocol = if self.is_raw { RAW } else { JSON };
+        let url = self.named_url(&self.url)?;
+        Target::new(&url, protocol, self.token.clone(), self.ca_file.as_deref())
     }
 
     /// Where a go-away points to; never from an encrypted line to a plain one.
-    fn elsewhere(&self, goaway: &Value) -> Option<Target> {
+    fn elsewhere(&self, goaway: &Value, known: &Target) -> Option<Target> {
         let url = goaway["url"].as_str()?;
         let is_downgrade = self.url.starts_with("wss:") && !url.starts_with("wss:");
-        self.target_at(url).ok().filter(|_| !is_downgrade)
+        let url = self.named_url(url).ok().filter(|_| !is_downgrade)?;
+        known.at(&url, self.ca_file.as_deref()).ok()
     }
 
-    fn target_at(&self, url: &str) -> Result<Target, ClientError> {
+    /// The address with what the device says of itself.
+    fn named_url(&self, url: &str) -> Result<url::Url, ClientError> {
         let mut url = parse_url(url)?;
         let names = [("device_id", &self.device_id), ("user_id", &self.user_id)];
         for (name, value) in names {
@@ -108,8 +112,7 @@ impl DeviceOptions {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let protocol = if self.is_raw { RAW } else { JSON };
-        Target::new(&url, protocol, self.token.clone(), self.ca_file.as_deref())
+        Ok(url)
     }
 }
 
@@ -399,7 +402,7 @@ impl Keeper {
             "goaway" => {
                 let wait = reconnect_after(frame["reconnect_after_ms"].as_u64());
                 if self.next.is_none() && self.current.as_ref().is_some_and(|l| l.number == line) {
-                    let elsewhere = self.options.elsewhere(&frame);
+                    let elsewhere = self.options.elsewhere(&frame, &self.target);
                     self.is_elsewhere = elsewhere.is_some();
                     let target = elsewhere.unwrap_or_else(|| self.target.clone());
                     self.open_at(target, wait);
@@ -519,7 +522,8 @@ mod tests {
     fn a_go_away_may_point_elsewhere_but_not_out_of_encryption() {
         let of = |own: &str, url: Value| {
             let options = DeviceOptions::new(own).named("tv-1", None);
-            let target = options.elsewhere(&json!({"type": "goaway", "url": url}));
+            let known = options.target().unwrap();
+            let target = options.elsewhere(&json!({"type": "goaway", "url": url}), &known);
             target.map(|target| target.place())
         };
         let plain = "ws://a.example/ws";

@@ -59,13 +59,31 @@ impl Target {
         bearer: Option<String>,
         ca_file: Option<&Path>,
     ) -> Result<Self, ClientError> {
+        Self::trusting(url, protocol, bearer, || Trust::load(ca_file)?.for_line())
+    }
+
+    /// The same at another address. What was read of the authorities for the first is good for the second.
+    pub(super) fn at(&self, url: &url::Url, ca_file: Option<&Path>) -> Result<Self, ClientError> {
+        let trust = || match &self.tls {
+            Some(tls) => Ok(Arc::clone(tls)),
+            None => Trust::load(ca_file)?.for_line(),
+        };
+        Self::trusting(url, self.protocol, self.bearer.clone(), trust)
+    }
+
+    fn trusting(
+        url: &url::Url,
+        protocol: &'static str,
+        bearer: Option<String>,
+        trust: impl FnOnce() -> Result<Arc<ClientConfig>, ClientError>,
+    ) -> Result<Self, ClientError> {
         let bad = |cause: &str| ClientError::BadUrl {
             url: url.to_string(),
             cause: cause.into(),
         };
         let tls = match url.scheme() {
             "ws" => None,
-            "wss" => Some(Trust::load(ca_file)?.for_line()?),
+            "wss" => Some(trust()?),
             _ => return Err(bad("only ws:// and wss:// are spoken here")),
         };
         let uri: Uri = url.as_str().parse().map_err(|_| bad("no URL"))?;
@@ -294,6 +312,22 @@ mod tests {
             let target = url.map(|url| Target::new(&url, "p", None, None));
             assert!(!matches!(target, Ok(Ok(_))), "{target:?}");
         }
+    }
+
+    #[test]
+    fn what_was_read_of_the_authorities_is_good_for_another_address() {
+        let url = |url: &str| url::Url::parse(url).unwrap();
+        let first = Target::new(&url("wss://a.example/ws"), "p", None, None).unwrap();
+        let second = first.at(&url("wss://b.example/ws"), None).unwrap();
+        assert_eq!(second.place(), "b.example:443");
+        let [Some(known), Some(used)] = [&first.tls, &second.tls] else {
+            panic!("both are encrypted");
+        };
+        assert!(Arc::ptr_eq(known, used), "read again");
+        let plain = first.at(&url("ws://b.example/ws"), None).unwrap();
+        assert!(plain.tls.is_none());
+        let secured = plain.at(&url("wss://b.example/ws"), None).unwrap();
+        assert!(secured.tls.is_some());
     }
 
     #[tokio::test]
