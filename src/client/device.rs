@@ -120,7 +120,7 @@ impl DeviceOptions {
 #[derive(Debug)]
 pub struct Device {
     events: mpsc::Receiver<Result<DeviceEvent, ClientError>>,
-    orders: mpsc::Sender<Order>,
+    acks: mpsc::Sender<Ack>,
     task: JoinHandle<()>,
 }
 
@@ -150,11 +150,11 @@ pub struct DeviceMessage {
     line: u64,
 }
 
-/// What the device's task is asked to do.
+/// A message that is to be acknowledged, on the line it came on.
 #[derive(Debug)]
-enum Order {
-    /// Acknowledge a message on the line it came on.
-    Acknowledge(u64, Value),
+struct Ack {
+    line: u64,
+    message_id: Value,
 }
 
 impl Device {
@@ -167,13 +167,13 @@ impl Device {
         let target = options.target()?;
         let (line, welcome) = Line::open(&target, options.is_raw, 0).await?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let (orders, receiver) = mpsc::channel(EVENTS_MAX);
+        let (acks, receiver) = mpsc::channel(EVENTS_MAX);
         let keeper = Keeper {
             target,
             is_elsewhere: false,
             options,
             events: sender,
-            orders: receiver,
+            acks: receiver,
             seen: Seen::default(),
             current: Some(line),
             old: None,
@@ -182,11 +182,7 @@ impl Device {
             opened: 1,
         };
         let task = tokio::spawn(keeper.run(welcome));
-        Ok(Self {
-            events,
-            orders,
-            task,
-        })
+        Ok(Self { events, acks, task })
     }
 
     /// Waits for what happens next, and acknowledges a message that asks for it: who takes it has it. Nothing is lost
@@ -204,24 +200,20 @@ impl Device {
         if let DeviceEvent::Message(message) = &event
             && message.frame["ack"] == true
         {
-            let id = message.frame["message_id"].clone();
+            let ack = Ack {
+                line: message.line,
+                message_id: message.frame["message_id"].clone(),
+            };
             // When the task is gone, so is the line that the answer is for.
-            self.orders
-                .send(Order::Acknowledge(message.line, id))
-                .await
-                .ok();
+            self.acks.send(ack).await.ok();
         }
         Ok(event)
     }
 
     /// Says goodbye, and waits until what was acknowledged has been told.
     pub async fn close(self) {
-        let Self {
-            events,
-            orders,
-            task,
-        } = self;
-        drop((events, orders));
+        let Self { events, acks, task } = self;
+        drop((events, acks));
         // A panic in the task was reported where it happened.
         task.await.ok();
     }
@@ -288,7 +280,7 @@ struct Keeper {
     target: Target,
     options: DeviceOptions,
     events: mpsc::Sender<Result<DeviceEvent, ClientError>>,
-    orders: mpsc::Receiver<Order>,
+    acks: mpsc::Receiver<Ack>,
     seen: Seen,
     current: Option<Line>,
     /// The line before, until it is closed.
@@ -304,10 +296,10 @@ struct Keeper {
 
 /// What woke the keeper up.
 enum Wake {
-    Current(Received),
-    Old(Received),
+    Current(u64, Received),
+    Old(u64, Received),
     Opened(Box<Result<Welcomed, ClientError>>),
-    Order(Option<Order>),
+    Ack(Option<Ack>),
 }
 
 impl Keeper {
@@ -317,33 +309,28 @@ impl Keeper {
         }
         loop {
             let wake = tokio::select! {
-                // Orders first: whoever gives one must not wait for what it has yet to take.
+                // Acknowledgements first: whoever gives one must not wait for what it has yet to take.
                 biased;
-                order = self.orders.recv() => Wake::Order(order),
+                ack = self.acks.recv() => Wake::Ack(ack),
                 opened = opened(&mut self.next) => Wake::Opened(Box::new(opened)),
-                received = receive_on(&mut self.old) => Wake::Old(received),
-                received = receive_on(&mut self.current) => Wake::Current(received),
+                (line, received) = receive_on(&mut self.old) => Wake::Old(line, received),
+                (line, received) = receive_on(&mut self.current) => Wake::Current(line, received),
             };
             let goes_on = match wake {
-                Wake::Current(Received::Closed(code, reason)) => self.lost(code, reason).await,
-                Wake::Old(Received::Closed(..)) => {
+                Wake::Current(_, Received::Closed(code, reason)) => self.lost(code, reason).await,
+                Wake::Old(_, Received::Closed(..)) => {
                     self.old = None;
                     true
                 }
-                Wake::Current(received) => {
-                    let number = self.current.as_ref().map_or(0, |line| line.number);
-                    self.handle(received, number).await
-                }
-                Wake::Old(received) => {
-                    let number = self.old.as_ref().map_or(0, |line| line.number);
-                    self.handle(received, number).await
+                Wake::Current(line, received) | Wake::Old(line, received) => {
+                    self.handle(received, line).await
                 }
                 Wake::Opened(opened) => self.change(*opened).await,
-                Wake::Order(Some(order)) => {
-                    self.obey(order).await;
+                Wake::Ack(Some(ack)) => {
+                    self.acknowledge(ack.line, &ack.message_id).await;
                     true
                 }
-                Wake::Order(None) => false,
+                Wake::Ack(None) => false,
             };
             if !goes_on {
                 return self.part().await;
@@ -410,12 +397,6 @@ impl Keeper {
                 self.tell(DeviceEvent::Leaving(frame, wait)).await
             }
             _ => self.tell(DeviceEvent::Frame(frame)).await,
-        }
-    }
-
-    async fn obey(&mut self, order: Order) {
-        match order {
-            Order::Acknowledge(line, id) => self.acknowledge(line, &id).await,
         }
     }
 
@@ -489,8 +470,8 @@ impl Keeper {
 
     /// Leaves all lines.
     async fn part(mut self) {
-        while let Ok(order) = self.orders.try_recv() {
-            self.obey(order).await;
+        while let Ok(ack) = self.acks.try_recv() {
+            self.acknowledge(ack.line, &ack.message_id).await;
         }
         for mut line in [self.current.take(), self.old.take()].into_iter().flatten() {
             line.say_goodbye().await;
@@ -501,10 +482,10 @@ impl Keeper {
     }
 }
 
-/// What comes on a line; never, if there is none.
-async fn receive_on(line: &mut Option<Line>) -> Received {
+/// What comes on a line, and its number; never, if there is none.
+async fn receive_on(line: &mut Option<Line>) -> (u64, Received) {
     match line {
-        Some(line) => line.receive().await,
+        Some(line) => (line.number, line.receive().await),
         None => std::future::pending().await,
     }
 }
