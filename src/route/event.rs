@@ -127,9 +127,9 @@ impl Feed {
         self.readers.load(Ordering::Relaxed)
     }
 
-    /// Counts events that a subscriber's reader was too slow for.
-    pub fn count_missed_by_reader(&self, events: u64) {
-        self.missed_by_readers.fetch_add(events, Ordering::Relaxed);
+    /// Counts an event that a subscriber's reader was too slow for.
+    pub fn count_missed_by_reader(&self) {
+        self.missed_by_readers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Events that readers were too slow for, since the start.
