@@ -65,9 +65,7 @@ impl Broadcast {
 
     fn envelope(&self) -> Value {
         let text = self.data.as_deref().unwrap_or_default();
-        // Other text than JSON is a string of it.
-        let data = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-        let mut envelope = Map::from_iter([("data".to_owned(), data)]);
+        let mut envelope = Map::from_iter([("data".to_owned(), send::read_json(text))]);
         let labels: Map<_, _> = self
             .labels
             .iter()
