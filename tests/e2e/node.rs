@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     descriptors_max: Option<u32>,
     api_key: Option<String>,
+    is_log_stuck: bool,
 }
 
 impl Setup {
@@ -38,6 +39,7 @@ impl Setup {
             environment: Vec::new(),
             descriptors_max: None,
             api_key: None,
+            is_log_stuck: false,
         }
     }
 
@@ -75,6 +77,12 @@ impl Setup {
     /// The key that the node's own requests bring.
     pub(crate) fn api_key(mut self, key: &str) -> Self {
         self.api_key = Some(key.into());
+        self
+    }
+
+    /// Its standard error is a pipe that nobody reads.
+    pub(crate) fn stuck_log(mut self) -> Self {
+        self.is_log_stuck = true;
         self
     }
 
@@ -125,6 +133,12 @@ impl Setup {
 
     fn spawn(&self) -> (Child, PathBuf) {
         let stderr = self.dir.path().join("stderr");
+        let log = File::create(&stderr).unwrap();
+        let log = if self.is_log_stuck {
+            Stdio::piped()
+        } else {
+            log.into()
+        };
         let mut command = match self.descriptors_max {
             None => Command::new(BINARY),
             Some(max) => {
@@ -145,7 +159,7 @@ impl Setup {
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&stderr).unwrap());
+            .stderr(log);
         (command.spawn().unwrap(), stderr)
     }
 }
