@@ -103,9 +103,7 @@ fn control_characters_never_reach_the_log() {
 #[test]
 fn a_line_is_logged_once_when_it_ends() {
     let mut node = Node::start(&["log.format=json"]);
-    let path = "/ws?device_id=tv-1&user_id=ann";
-    let mut device = Device::open(node.ready.devices, path, &[]).unwrap();
-    device.await_welcome();
+    let mut device = Device::connect_of(&node, "tv-1", "ann");
     node.push("tv-1", "", b"1");
     let connection_id = device.connection_id();
     device.next();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -60,6 +60,16 @@ impl Setup {
     pub(crate) fn set(mut self, setting: &str) -> Self {
         self.settings.push(setting.into());
         self
+    }
+
+    /// Adds a back end's key with these roles.
+    pub(crate) fn key(self, name: &str, key: &str, roles: &[&str]) -> Self {
+        let path = self.file(&format!("{name}.key"), key);
+        let entry =
+            format!("\n[[api.keys]]\nname = {name:?}\nkey_file = {path:?}\nroles = {roles:?}\n");
+        let toml = self.dir.path().join("tautline.toml");
+        let before = std::fs::read_to_string(&toml).unwrap_or_default();
+        self.config(&(before + &entry))
     }
 
     /// Sets an environment variable.
@@ -250,14 +260,22 @@ impl Node {
     /// Sends an envelope to a device.
     pub(crate) fn push_envelope(&self, device_id: &str, envelope: &str) -> Answer {
         let path = format!("/v1/devices/{device_id}/messages");
-        let headers = [("Content-Type", "application/json")];
-        self.request("POST", &path, &headers, envelope.as_bytes())
+        self.request("POST", &path, &[JSON_CONTENT_TYPE], envelope.as_bytes())
     }
 
     /// The status of a device's line.
     pub(crate) fn device_status(&self, device_id: &str) -> u16 {
         let path = format!("/v1/devices/{device_id}");
         self.request("GET", &path, &[], b"").status
+    }
+
+    /// What the program says with these arguments, asked about this node.
+    pub(crate) fn tautline(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).arg("--api");
+        command.arg(format!("http://{}", self.ready.api));
+        command.env_remove("TAUTLINE_KEY").stdin(Stdio::null());
+        command.output().unwrap()
     }
 
     /// A page of the ops listener.
@@ -343,6 +361,19 @@ impl Node {
         self.child.wait().unwrap();
     }
 
+    /// Kills it, and starts another one where it was.
+    pub(crate) fn restart(mut self) -> Self {
+        self.kill();
+        let addrs = [
+            ("devices", self.ready.devices),
+            ("api", self.ready.api),
+            ("peer", self.ready.peer),
+            ("ops", self.ready.ops),
+        ];
+        let settings = addrs.map(|(name, addr)| format!("listen.{name}={addr}"));
+        Self::start(&settings.each_ref().map(String::as_str))
+    }
+
     /// What it has written to standard error.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.stderr).unwrap()).into_owned()
@@ -365,6 +396,8 @@ impl Drop for Node {
 
 /// The program under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tautline");
+/// What an envelope is.
+pub(crate) const JSON_CONTENT_TYPE: (&str, &str) = ("Content-Type", "application/json");
 /// What `curl -d` says of a body.
 pub(crate) const CURL_CONTENT_TYPE: (&str, &str) =
     ("Content-Type", "application/x-www-form-urlencoded");
