@@ -53,7 +53,7 @@ pub(crate) struct SendHeaders {
     dead_code,
     reason = "read by protocol/header.rs; this is its documentation"
 )]
-struct KeyHeader {
+pub(crate) struct KeyHeader {
     /// 1 to 255 visible ASCII characters: the same request with the same key is carried out once.
     #[param(rename = "Idempotency-Key")]
     idempotency_key: Option<String>,

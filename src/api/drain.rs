@@ -13,11 +13,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::clock::wall;
 use crate::api::pace::Pace;
-use crate::base::close::CloseReason;
+use crate::base::time::millis;
 use crate::mailbox::command::{Command, DrainOrder, Post};
 use crate::metrics::{Cell, ShardCells, total};
 use crate::reactor::node::Node;
-use crate::reactor::sweep::millis;
 use crate::wire::drain::{DrainForecast, DrainProgress, DrainState, DrainStatus};
 
 /// The node's way out.
@@ -310,8 +309,7 @@ impl Drain {
         }
         let lines = self.remaining();
         tracing::warn!(lines, "the drain's deadline passed; closing what is left");
-        self.tell_all(|| Command::CloseLines(CloseReason::Drain))
-            .await;
+        self.tell_all(|| Command::CloseLines).await;
         // The close frames need a moment to leave.
         tokio::time::timeout(LAST_WORDS, self.until_empty())
             .await

@@ -1,8 +1,9 @@
 //! Layer 5: the control plane's side of the sending API. Everything that is not hot is answered here, on tokio.
 //!
 //! Requests come from the reactors through [`fallback`], already read, bounded and named; no socket is known here. One
-//! file per resource (`broadcast`, `connection`, `event`, `node`, `device`), each call documented where it stands (`openapi`). What fails is
-//! a `Failure` and is written out in one place; who may call is said by the handler's first argument (`caller`).
+//! file per resource (`broadcast`, `connection`, `device`, `event`, `node`, `user`), each call documented where it stands
+//! (`openapi`). What fails is a `Failure` and is written out in one place; who may call is said by the handler's first
+//! argument (`caller`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

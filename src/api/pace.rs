@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::time::Tick;
+use crate::base::time::{Tick, millis};
 
 /// What a drain takes besides the time over which lines are asked.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,7 @@ impl Pace {
 
     /// The rate that asking so many lines over the time comes to.
     pub(crate) fn lines_per_second(lines: u64, spread: Duration) -> u64 {
-        let ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
-        lines.saturating_mul(1_000).div_ceil(ms.max(1))
+        lines.saturating_mul(1_000).div_ceil(millis(spread).max(1))
     }
 }
 

@@ -1,5 +1,5 @@
 //! `/v1/users`: the devices of an account. Sending to them is a hot call, answered by the reactors
-//! (`reactor/api/user.rs`); it is here for the OpenAPI document and for its other methods.
+//! (`reactor/api/service/user.rs`); it is here for the OpenAPI document and for its other methods.
 #![expect(unused_qualifications, reason = "in what utoipa makes of `params`")]
 
 use std::sync::Arc;

@@ -55,6 +55,11 @@ impl Tick {
     }
 }
 
+/// A duration in whole milliseconds; one that is too long for that is as long as can be said.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +69,12 @@ mod tests {
         assert_eq!(Tick(5).after(Duration::from_millis(1)), Tick(6));
         assert_eq!(Tick(5).after(Duration::from_millis(100)), Tick(6));
         assert_eq!(Tick(5).after(Duration::from_millis(101)), Tick(7));
+    }
+
+    #[test]
+    fn what_is_too_long_in_milliseconds_is_as_long_as_can_be_said() {
+        assert_eq!(millis(Duration::from_micros(1_999)), 1);
+        assert_eq!(millis(Duration::MAX), u64::MAX);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::error::CliError;
 use super::follow::follow;
 use super::{ApiOptions, Options, exit_code, send, terminal};
+use crate::base::time::millis;
 use crate::client::api::{ApiAnswer, ApiClient};
 
 #[derive(Debug, Args)]
@@ -64,22 +65,17 @@ impl Broadcast {
 
     fn envelope(&self) -> Value {
         let text = self.data.as_deref().unwrap_or_default();
-        // Other text than JSON is a string of it.
-        let data = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-        let mut envelope = Map::from_iter([("data".to_owned(), data)]);
+        let mut envelope = Map::from_iter([("data".to_owned(), send::read_json(text))]);
         let labels: Map<_, _> = self
             .labels
             .iter()
             .cloned()
             .map(|(k, v)| (k, v.into()))
             .collect();
-        let ttl_ms = self
-            .ttl
-            .map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         let options = [
             ("labels", (!labels.is_empty()).then(|| Value::from(labels))),
             ("protocol", self.protocol.clone().map(Value::from)),
-            ("ttl_ms", ttl_ms.map(Value::from)),
+            ("ttl_ms", self.ttl.map(|ttl| millis(ttl).into())),
             (
                 "idempotency_key",
                 self.idempotency_key.clone().map(Value::from),

@@ -104,7 +104,7 @@ fn print_events(
             terminal::print_json(&json!({ "event": event.event, "data": data }))?;
         } else {
             let event = terminal::printable(&event.event);
-            terminal::print(&format!("{event:<8} {}", fields(&data)))?;
+            terminal::print(&format!("{event:<8} {}", terminal::one_line(&data)))?;
         }
         *last_id = event.id;
     }
@@ -121,16 +121,6 @@ fn query<const N: usize>(pairs: [(&str, &Option<String>); N]) -> String {
     query.finish()
 }
 
-/// An object in one line.
-fn fields(object: &Value) -> String {
-    let fields = object.as_object().into_iter().flatten();
-    let fields = fields.filter(|(_, value)| !value.is_null());
-    let fields: Vec<_> = fields
-        .map(|(name, value)| format!("{name}={}", terminal::plain(value)))
-        .collect();
-    fields.join(" ")
-}
-
 /// The id, as we write it: it becomes a part of a URL.
 fn checked(id: &str) -> Result<String, CliError> {
     let parsed = ConnectionId::parse(id).map(|id| id.to_string());
@@ -139,7 +129,7 @@ fn checked(id: &str) -> Result<String, CliError> {
 
 fn print_page(page: &Value) -> Result<(), CliError> {
     for connection in page["connections"].as_array().into_iter().flatten() {
-        terminal::print(&fields(connection))?;
+        terminal::print(&terminal::one_line(connection))?;
     }
     if let Some(cursor) = page["cursor"].as_str() {
         terminal::note(&format!(

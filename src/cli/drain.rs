@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::error::{CliError, check_id};
 use super::follow::follow;
 use super::{ApiOptions, Options, exit_code, send, terminal};
+use crate::base::time::millis;
 use crate::client::api::{ApiAnswer, ApiClient};
 
 #[derive(Debug, Args)]
@@ -61,9 +62,8 @@ impl Drain {
     }
 
     fn request(&self) -> Value {
-        let deadline_ms = self.deadline.map(|deadline| deadline.as_millis());
         json!({
-            "deadline_ms": deadline_ms.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+            "deadline_ms": self.deadline.map(millis),
             "lines_per_second": self.rate,
             "url": self.url,
             "dry_run": self.dry_run,

@@ -143,8 +143,8 @@ fn report_push(sent: &Result<Receipt, PushError>, options: &Options) -> Result<(
     }
 }
 
-/// JSON that a device said; a number beyond what this program can hold is shown as it was said.
-fn read_json(text: &str) -> Value {
+/// JSON, or a string of other text. A number beyond what this program can hold counts as text.
+pub(super) fn read_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 

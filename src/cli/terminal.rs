@@ -43,11 +43,26 @@ pub(super) fn complain(error: &dyn Error) {
 
 /// An object as one `name value` pair per line, nested ones as JSON.
 pub(super) fn print_object(object: &Value) -> Result<(), CliError> {
-    let fields = object.as_object().into_iter().flatten();
-    for (name, value) in fields.filter(|(_, value)| !value.is_null()) {
-        print(&format!("{name:<16} {}", plain(value)))?;
+    for (name, value) in fields(object) {
+        print(&format!("{name:<16} {value}"))?;
     }
     Ok(())
+}
+
+/// An object as `name=value` pairs on one line.
+#[cfg(feature = "client")]
+pub(super) fn one_line(object: &Value) -> String {
+    let pairs: Vec<_> = fields(object)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    pairs.join(" ")
+}
+
+/// What an object says.
+fn fields(object: &Value) -> impl Iterator<Item = (&str, String)> {
+    let fields = object.as_object().into_iter().flatten();
+    let fields = fields.filter(|(_, value)| !value.is_null());
+    fields.map(|(name, value)| (name.as_str(), plain(value)))
 }
 
 /// A value without the quotes of JSON. Control characters stay escaped: a device's words must not steer a terminal.

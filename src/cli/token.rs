@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Options;
 use super::error::CliError;
 use super::terminal;
+use crate::base::time::millis;
 use crate::config::secret;
 use crate::config::section::TokenAlgorithm;
 use crate::protocol::auth::authenticator::{AuthError, Authenticated, Authenticator, Credential};
@@ -130,7 +131,7 @@ fn verify(token: String, options: &Options) -> Result<ExitCode, CliError> {
         terminal::note("no key is configured; name a file that has some with --config");
     }
     let authenticator = Authenticator::new(&auth)?;
-    let wall_ms = u64::try_from(wall_clock().as_millis()).unwrap_or(u64::MAX);
+    let wall_ms = millis(wall_clock());
     match authenticator.authenticate(Credential::Token(token.trim()), wall_ms) {
         Ok(device) => print_device(&device, options.json).map(|()| ExitCode::SUCCESS),
         Err(error) => print_refusal(error, options.json).map(|()| ExitCode::FAILURE),

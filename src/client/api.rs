@@ -95,8 +95,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn device(&self, device_id: &str) -> Result<ApiAnswer, ClientError> {
-        let url = self.url(&format!("/v1/devices/{device_id}"), "");
-        self.answer(self.with_key(self.agent.get(&url)).call())
+        self.get(&format!("/v1/devices/{device_id}"), "")
     }
 
     /// One page of an account's devices. `query` has cursor and limit.
@@ -104,8 +103,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn user_devices(&self, user_id: &str, query: &str) -> Result<ApiAnswer, ClientError> {
-        let url = self.url(&format!("/v1/users/{user_id}/devices"), query);
-        self.answer(self.with_key(self.agent.get(&url)).call())
+        self.get(&format!("/v1/users/{user_id}/devices"), query)
     }
 
     /// One page of the node's connections. `query` has cursor, limit and filters.
@@ -113,8 +111,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn connections(&self, query: &str) -> Result<ApiAnswer, ClientError> {
-        let url = self.url("/v1/connections", query);
-        self.answer(self.with_key(self.agent.get(&url)).call())
+        self.get("/v1/connections", query)
     }
 
     /// What happens to the node's lines from now on. `query` has filters; `last_id` is the last event seen before.
@@ -146,8 +143,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn kick(&self, connection_id: &str) -> Result<ApiAnswer, ClientError> {
-        let url = self.url(&format!("/v1/connections/{connection_id}"), "");
-        self.answer(self.with_key(self.agent.delete(&url)).call())
+        self.delete(&format!("/v1/connections/{connection_id}"))
     }
 
     /// Begins to send a message to all lines of the node. `envelope` is the body.
@@ -165,8 +161,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn broadcasts(&self) -> Result<ApiAnswer, ClientError> {
-        let get = self.agent.get(self.url("/v1/broadcasts", ""));
-        self.answer(self.with_key(get).call())
+        self.get("/v1/broadcasts", "")
     }
 
     /// How far a broadcast has come.
@@ -174,8 +169,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn broadcast(&self, broadcast_id: &str) -> Result<ApiAnswer, ClientError> {
-        let get = self.agent.get(self.broadcast_url(broadcast_id));
-        self.answer(self.with_key(get).call())
+        self.get(&format!("/v1/broadcasts/{broadcast_id}"), "")
     }
 
     /// Ends a broadcast.
@@ -183,12 +177,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn cancel_broadcast(&self, broadcast_id: &str) -> Result<ApiAnswer, ClientError> {
-        let delete = self.agent.delete(self.broadcast_url(broadcast_id));
-        self.answer(self.with_key(delete).call())
-    }
-
-    fn broadcast_url(&self, broadcast_id: &str) -> String {
-        self.url(&format!("/v1/broadcasts/{broadcast_id}"), "")
+        self.delete(&format!("/v1/broadcasts/{broadcast_id}"))
     }
 
     /// Begins to drain a node, or asks how that would go. `request` is the body.
@@ -196,7 +185,8 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn begin_drain(&self, node_id: &str, request: &Value) -> Result<ApiAnswer, ClientError> {
-        let post = self.with_key(self.agent.post(self.drain_url(node_id)));
+        let url = self.url(&drain_path(node_id), "");
+        let post = self.with_key(self.agent.post(url));
         self.answer(post.send(request.to_string()))
     }
 
@@ -205,10 +195,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn drain(&self, node_id: &str) -> Result<ApiAnswer, ClientError> {
-        self.answer(
-            self.with_key(self.agent.get(self.drain_url(node_id)))
-                .call(),
-        )
+        self.get(&drain_path(node_id), "")
     }
 
     /// Takes a drain back.
@@ -216,12 +203,7 @@ impl ApiClient {
     /// # Errors
     /// When no answer came.
     pub fn cancel_drain(&self, node_id: &str) -> Result<ApiAnswer, ClientError> {
-        let delete = self.agent.delete(self.drain_url(node_id));
-        self.answer(self.with_key(delete).call())
-    }
-
-    fn drain_url(&self, node_id: &str) -> String {
-        self.url(&format!("/v1/nodes/{node_id}/drain"), "")
+        self.delete(&drain_path(node_id))
     }
 
     /// Whether the node at this address, its ops listener, wants devices.
@@ -230,6 +212,16 @@ impl ApiClient {
     /// When no answer came.
     pub fn ready(&self) -> Result<ApiAnswer, ClientError> {
         self.answer(self.agent.get(&self.url("/readyz", "")).call())
+    }
+
+    fn get(&self, path: &str, query: &str) -> Result<ApiAnswer, ClientError> {
+        let get = self.agent.get(self.url(path, query));
+        self.answer(self.with_key(get).call())
+    }
+
+    fn delete(&self, path: &str) -> Result<ApiAnswer, ClientError> {
+        let delete = self.agent.delete(self.url(path, ""));
+        self.answer(self.with_key(delete).call())
     }
 
     fn url(&self, path: &str, query: &str) -> String {
@@ -282,6 +274,10 @@ impl ApiClient {
             cause: error.to_string(),
         }
     }
+}
+
+fn drain_path(node_id: &str) -> String {
+    format!("/v1/nodes/{node_id}/drain")
 }
 
 /// Longer than any answer is waited for by the node itself.

@@ -19,7 +19,6 @@
 //! ```
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::SinkExt;
@@ -33,7 +32,8 @@ use super::backoff::Backoff;
 use super::error::ClientError;
 use super::seen::Seen;
 use super::socket::{
-    CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, Received, Socket, Target, is_final, now, receive, silence_max,
+    CLOSE_TIMEOUT, Opening, Received, Socket, Target, is_final, now, opened, parse_url, receive,
+    receive_welcome, reconnect_after, silence_max,
 };
 
 /// Where and as whom to connect.
@@ -90,29 +90,29 @@ impl DeviceOptions {
     }
 
     fn target(&self) -> Result<Target, ClientError> {
-        self.target_at(&self.url)
+        let protocol = if self.is_raw { RAW } else { JSON };
+        let url = self.named_url(&self.url)?;
+        Target::new(&url, protocol, self.token.clone(), self.ca_file.as_deref())
     }
 
     /// Where a go-away points to; never from an encrypted line to a plain one.
-    fn elsewhere(&self, goaway: &Value) -> Option<Target> {
+    fn elsewhere(&self, goaway: &Value, known: &Target) -> Option<Target> {
         let url = goaway["url"].as_str()?;
         let is_downgrade = self.url.starts_with("wss:") && !url.starts_with("wss:");
-        self.target_at(url).ok().filter(|_| !is_downgrade)
+        let url = self.named_url(url).ok().filter(|_| !is_downgrade)?;
+        known.at(&url, self.ca_file.as_deref()).ok()
     }
 
-    fn target_at(&self, url: &str) -> Result<Target, ClientError> {
-        let mut url = url::Url::parse(url).map_err(|error| ClientError::BadUrl {
-            url: url.into(),
-            cause: error.to_string(),
-        })?;
+    /// The address with what the device says of itself.
+    fn named_url(&self, url: &str) -> Result<url::Url, ClientError> {
+        let mut url = parse_url(url)?;
         let names = [("device_id", &self.device_id), ("user_id", &self.user_id)];
         for (name, value) in names {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let protocol = if self.is_raw { RAW } else { JSON };
-        Target::new(&url, protocol, self.token.clone(), self.ca_file.as_deref())
+        Ok(url)
     }
 }
 
@@ -120,7 +120,7 @@ impl DeviceOptions {
 #[derive(Debug)]
 pub struct Device {
     events: mpsc::Receiver<Result<DeviceEvent, ClientError>>,
-    orders: mpsc::Sender<Order>,
+    acks: mpsc::Sender<Ack>,
     task: JoinHandle<()>,
 }
 
@@ -150,11 +150,11 @@ pub struct DeviceMessage {
     line: u64,
 }
 
-/// What the device's task is asked to do.
+/// A message that is to be acknowledged, on the line it came on.
 #[derive(Debug)]
-enum Order {
-    /// Acknowledge a message on the line it came on.
-    Acknowledge(u64, Value),
+struct Ack {
+    line: u64,
+    message_id: Value,
 }
 
 impl Device {
@@ -167,13 +167,13 @@ impl Device {
         let target = options.target()?;
         let (line, welcome) = Line::open(&target, options.is_raw, 0).await?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let (orders, receiver) = mpsc::channel(EVENTS_MAX);
+        let (acks, receiver) = mpsc::channel(EVENTS_MAX);
         let keeper = Keeper {
             target,
             is_elsewhere: false,
             options,
             events: sender,
-            orders: receiver,
+            acks: receiver,
             seen: Seen::default(),
             current: Some(line),
             old: None,
@@ -182,11 +182,7 @@ impl Device {
             opened: 1,
         };
         let task = tokio::spawn(keeper.run(welcome));
-        Ok(Self {
-            events,
-            orders,
-            task,
-        })
+        Ok(Self { events, acks, task })
     }
 
     /// Waits for what happens next, and acknowledges a message that asks for it: who takes it has it. Nothing is lost
@@ -204,24 +200,20 @@ impl Device {
         if let DeviceEvent::Message(message) = &event
             && message.frame["ack"] == true
         {
-            let id = message.frame["message_id"].clone();
+            let ack = Ack {
+                line: message.line,
+                message_id: message.frame["message_id"].clone(),
+            };
             // When the task is gone, so is the line that the answer is for.
-            self.orders
-                .send(Order::Acknowledge(message.line, id))
-                .await
-                .ok();
+            self.acks.send(ack).await.ok();
         }
         Ok(event)
     }
 
     /// Says goodbye, and waits until what was acknowledged has been told.
     pub async fn close(self) {
-        let Self {
-            events,
-            orders,
-            task,
-        } = self;
-        drop((events, orders));
+        let Self { events, acks, task } = self;
+        drop((events, acks));
         // A panic in the task was reported where it happened.
         task.await.ok();
     }
@@ -255,26 +247,9 @@ impl Line {
             return Ok((line, Value::Null));
         }
         let place = target.place();
-        match receive(&mut line.socket, &mut line.heard, HANDSHAKE_TIMEOUT).await {
-            Received::Text(text) => {
-                let welcome: Value = serde_json::from_str(&text).unwrap_or_default();
-                if welcome["type"] == "welcome" {
-                    line.silence_max = silence_max(&welcome);
-                    return Ok((line, welcome));
-                }
-                let cause = "no welcome came first".into();
-                Err(ClientError::Protocol { place, cause })
-            }
-            Received::Binary(_) => {
-                let cause = "a binary frame on a JSON line".into();
-                Err(ClientError::Protocol { place, cause })
-            }
-            Received::Closed(code, reason) => Err(ClientError::Closed {
-                place,
-                code,
-                reason,
-            }),
-        }
+        let welcome = receive_welcome(&mut line.socket, &mut line.heard, &place).await?;
+        line.silence_max = silence_max(&welcome);
+        Ok((line, welcome))
     }
 
     async fn receive(&mut self) -> Received {
@@ -297,21 +272,21 @@ impl Line {
     }
 }
 
-type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
-type Opened = Result<(Line, Value), ClientError>;
+/// A line, and the welcome on it.
+type Welcomed = (Line, Value);
 
 /// Keeps a device on the line.
 struct Keeper {
     target: Target,
     options: DeviceOptions,
     events: mpsc::Sender<Result<DeviceEvent, ClientError>>,
-    orders: mpsc::Receiver<Order>,
+    acks: mpsc::Receiver<Ack>,
     seen: Seen,
     current: Option<Line>,
     /// The line before, until it is closed.
     old: Option<Line>,
     /// The line that is to be the next.
-    next: Option<Opening>,
+    next: Option<Opening<Welcomed>>,
     /// It is opened where a go-away has pointed to.
     is_elsewhere: bool,
     backoff: Backoff,
@@ -321,10 +296,10 @@ struct Keeper {
 
 /// What woke the keeper up.
 enum Wake {
-    Current(Received),
-    Old(Received),
-    Opened(Box<Opened>),
-    Order(Option<Order>),
+    Current(u64, Received),
+    Old(u64, Received),
+    Opened(Box<Result<Welcomed, ClientError>>),
+    Ack(Option<Ack>),
 }
 
 impl Keeper {
@@ -334,33 +309,28 @@ impl Keeper {
         }
         loop {
             let wake = tokio::select! {
-                // Orders first: whoever gives one must not wait for what it has yet to take.
+                // Acknowledgements first: whoever gives one must not wait for what it has yet to take.
                 biased;
-                order = self.orders.recv() => Wake::Order(order),
+                ack = self.acks.recv() => Wake::Ack(ack),
                 opened = opened(&mut self.next) => Wake::Opened(Box::new(opened)),
-                received = receive_on(&mut self.old) => Wake::Old(received),
-                received = receive_on(&mut self.current) => Wake::Current(received),
+                (line, received) = receive_on(&mut self.old) => Wake::Old(line, received),
+                (line, received) = receive_on(&mut self.current) => Wake::Current(line, received),
             };
             let goes_on = match wake {
-                Wake::Current(Received::Closed(code, reason)) => self.lost(code, reason).await,
-                Wake::Old(Received::Closed(..)) => {
+                Wake::Current(_, Received::Closed(code, reason)) => self.lost(code, reason).await,
+                Wake::Old(_, Received::Closed(..)) => {
                     self.old = None;
                     true
                 }
-                Wake::Current(received) => {
-                    let number = self.current.as_ref().map_or(0, |line| line.number);
-                    self.handle(received, number).await
-                }
-                Wake::Old(received) => {
-                    let number = self.old.as_ref().map_or(0, |line| line.number);
-                    self.handle(received, number).await
+                Wake::Current(line, received) | Wake::Old(line, received) => {
+                    self.handle(received, line).await
                 }
                 Wake::Opened(opened) => self.change(*opened).await,
-                Wake::Order(Some(order)) => {
-                    self.obey(order).await;
+                Wake::Ack(Some(ack)) => {
+                    self.acknowledge(ack.line, &ack.message_id).await;
                     true
                 }
-                Wake::Order(None) => false,
+                Wake::Ack(None) => false,
             };
             if !goes_on {
                 return self.part().await;
@@ -417,10 +387,9 @@ impl Keeper {
                 true
             }
             "goaway" => {
-                let wait = frame["reconnect_after_ms"].as_u64().unwrap_or_default();
-                let wait = Duration::from_millis(wait.min(WAIT_MS_MAX));
+                let wait = reconnect_after(frame["reconnect_after_ms"].as_u64());
                 if self.next.is_none() && self.current.as_ref().is_some_and(|l| l.number == line) {
-                    let elsewhere = self.options.elsewhere(&frame);
+                    let elsewhere = self.options.elsewhere(&frame, &self.target);
                     self.is_elsewhere = elsewhere.is_some();
                     let target = elsewhere.unwrap_or_else(|| self.target.clone());
                     self.open_at(target, wait);
@@ -428,12 +397,6 @@ impl Keeper {
                 self.tell(DeviceEvent::Leaving(frame, wait)).await
             }
             _ => self.tell(DeviceEvent::Frame(frame)).await,
-        }
-    }
-
-    async fn obey(&mut self, order: Order) {
-        match order {
-            Order::Acknowledge(line, id) => self.acknowledge(line, &id).await,
         }
     }
 
@@ -484,7 +447,7 @@ impl Keeper {
     }
 
     /// Takes the new line, and leaves the old one: first the one, then the other.
-    async fn change(&mut self, opened: Opened) -> bool {
+    async fn change(&mut self, opened: Result<Welcomed, ClientError>) -> bool {
         self.next = None;
         match opened {
             Ok((line, welcome)) => {
@@ -507,8 +470,8 @@ impl Keeper {
 
     /// Leaves all lines.
     async fn part(mut self) {
-        while let Ok(order) = self.orders.try_recv() {
-            self.obey(order).await;
+        while let Ok(ack) = self.acks.try_recv() {
+            self.acknowledge(ack.line, &ack.message_id).await;
         }
         for mut line in [self.current.take(), self.old.take()].into_iter().flatten() {
             line.say_goodbye().await;
@@ -519,18 +482,10 @@ impl Keeper {
     }
 }
 
-/// What comes on a line; never, if there is none.
-async fn receive_on(line: &mut Option<Line>) -> Received {
+/// What comes on a line, and its number; never, if there is none.
+async fn receive_on(line: &mut Option<Line>) -> (u64, Received) {
     match line {
-        Some(line) => line.receive().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The line that is being opened; never, if none is.
-async fn opened(next: &mut Option<Opening>) -> Opened {
-    match next {
-        Some(next) => next.await,
+        Some(line) => (line.number, line.receive().await),
         None => std::future::pending().await,
     }
 }
@@ -539,8 +494,6 @@ const JSON: &str = "tautline.v1.json";
 const RAW: &str = "tautline.v1.raw";
 /// Events that may wait to be taken; then the line is not read any further.
 const EVENTS_MAX: usize = 64;
-/// The longest wait that a node may ask for.
-const WAIT_MS_MAX: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -550,7 +503,8 @@ mod tests {
     fn a_go_away_may_point_elsewhere_but_not_out_of_encryption() {
         let of = |own: &str, url: Value| {
             let options = DeviceOptions::new(own).named("tv-1", None);
-            let target = options.elsewhere(&json!({"type": "goaway", "url": url}));
+            let known = options.target().unwrap();
+            let target = options.elsewhere(&json!({"type": "goaway", "url": url}), &known);
             target.map(|target| target.place())
         };
         let plain = "ws://a.example/ws";

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::base::time::millis;
 use crate::wire::api::{Level, SendOutcome};
 
 /// A message to one device.
@@ -121,7 +122,6 @@ impl Push {
             Data::Json(data) => (Some(&**data), None),
             Data::Bytes(bytes) => (None, Some(STANDARD.encode(bytes))),
         };
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         serde_json::to_string(&Record {
             id,
             to: To {

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::error::ClientError;
 use super::push::{Push, PushError, Receipt};
-use super::socket::{Target, now};
+use super::socket::{Target, now, parse_url};
 use super::stream::{End, Stream};
 
 /// Where and how to push.
@@ -86,10 +86,7 @@ impl PusherOptions {
     }
 
     fn target(&self) -> Result<Target, ClientError> {
-        let url = url::Url::parse(&self.url).map_err(|error| ClientError::BadUrl {
-            url: self.url.clone(),
-            cause: error.to_string(),
-        })?;
+        let url = parse_url(&self.url)?;
         Target::new(&url, PROTOCOL, self.key.clone(), self.ca_file.as_deref())
     }
 }
@@ -330,7 +327,8 @@ impl Keeper {
     }
 }
 
-fn too_late() -> PushError {
+/// What became of a message whose time was up before a stream had room for it.
+pub(super) fn too_late() -> PushError {
     PushError::NotSent("no stream took it".into())
 }
 

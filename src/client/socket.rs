@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use super::trust::Trust;
 
 /// A WebSocket of ours.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A connection that is being opened.
+pub(super) type Opening<T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + Send>>;
 
 /// Where a socket leads, and what is asked for there.
 #[derive(Clone, Debug)]
@@ -55,13 +59,31 @@ impl Target {
         bearer: Option<String>,
         ca_file: Option<&Path>,
     ) -> Result<Self, ClientError> {
+        Self::trusting(url, protocol, bearer, || Trust::load(ca_file)?.for_line())
+    }
+
+    /// The same at another address. What was read of the authorities for the first is good for the second.
+    pub(super) fn at(&self, url: &url::Url, ca_file: Option<&Path>) -> Result<Self, ClientError> {
+        let trust = || match &self.tls {
+            Some(tls) => Ok(Arc::clone(tls)),
+            None => Trust::load(ca_file)?.for_line(),
+        };
+        Self::trusting(url, self.protocol, self.bearer.clone(), trust)
+    }
+
+    fn trusting(
+        url: &url::Url,
+        protocol: &'static str,
+        bearer: Option<String>,
+        trust: impl FnOnce() -> Result<Arc<ClientConfig>, ClientError>,
+    ) -> Result<Self, ClientError> {
         let bad = |cause: &str| ClientError::BadUrl {
             url: url.to_string(),
             cause: cause.into(),
         };
         let tls = match url.scheme() {
             "ws" => None,
-            "wss" => Some(Trust::load(ca_file)?.for_line()?),
+            "wss" => Some(trust()?),
             _ => return Err(bad("only ws:// and wss:// are spoken here")),
         };
         let uri: Uri = url.as_str().parse().map_err(|_| bad("no URL"))?;
@@ -163,6 +185,55 @@ where
     }
 }
 
+/// Waits for the `welcome`, which comes first.
+pub(super) async fn receive_welcome<S>(
+    socket: &mut S,
+    heard: &mut Instant,
+    place: &str,
+) -> Result<Value, ClientError>
+where
+    S: StreamExt<Item = Result<Message, Error>> + Unpin,
+{
+    let place = place.to_owned();
+    let first = match receive(socket, heard, HANDSHAKE_TIMEOUT).await {
+        Received::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
+        Received::Binary(_) => Value::Null,
+        Received::Closed(code, reason) => {
+            return Err(ClientError::Closed {
+                place,
+                code,
+                reason,
+            });
+        }
+    };
+    if first["type"] == "welcome" {
+        return Ok(first);
+    }
+    let cause = "no welcome came first".into();
+    Err(ClientError::Protocol { place, cause })
+}
+
+/// The connection that is being opened; never, if none is.
+pub(super) async fn opened<T>(opening: &mut Option<Opening<T>>) -> Result<T, ClientError> {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long to wait before another connection: as a go-away asks, within reason.
+pub(super) fn reconnect_after(asked_ms: Option<u64>) -> Duration {
+    Duration::from_millis(asked_ms.unwrap_or_default().min(WAIT_MS_MAX))
+}
+
+/// An address as it was given.
+pub(super) fn parse_url(url: &str) -> Result<url::Url, ClientError> {
+    url::Url::parse(url).map_err(|error| ClientError::BadUrl {
+        url: url.into(),
+        cause: error.to_string(),
+    })
+}
+
 /// Whether a close code says that coming back would not help: RFC codes of mistakes, and our own from 4500 on.
 pub(super) fn is_final(code: u16) -> bool {
     matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 4500..)
@@ -211,6 +282,8 @@ fn explanation(body: &[u8]) -> String {
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a goodbye may take.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait that a node may ask for.
+const WAIT_MS_MAX: u64 = 60_000;
 /// For connections that are not told how often they will be pinged.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
@@ -239,6 +312,22 @@ mod tests {
             let target = url.map(|url| Target::new(&url, "p", None, None));
             assert!(!matches!(target, Ok(Ok(_))), "{target:?}");
         }
+    }
+
+    #[test]
+    fn what_was_read_of_the_authorities_is_good_for_another_address() {
+        let url = |url: &str| url::Url::parse(url).unwrap();
+        let first = Target::new(&url("wss://a.example/ws"), "p", None, None).unwrap();
+        let second = first.at(&url("wss://b.example/ws"), None).unwrap();
+        assert_eq!(second.place(), "b.example:443");
+        let [Some(known), Some(used)] = [&first.tls, &second.tls] else {
+            panic!("both are encrypted");
+        };
+        assert!(Arc::ptr_eq(known, used), "read again");
+        let plain = first.at(&url("ws://b.example/ws"), None).unwrap();
+        assert!(plain.tls.is_none());
+        let secured = plain.at(&url("wss://b.example/ws"), None).unwrap();
+        assert!(secured.tls.is_some());
     }
 
     #[tokio::test]

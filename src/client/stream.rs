@@ -1,23 +1,22 @@
 //! One stream of a pusher: records out, replies in, from its welcome to its end.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hashbrown::HashMap;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tungstenite::Message;
 
 use super::error::ClientError;
 use super::push::{Frame, PushError, Refusal};
-use super::pusher::Ask;
+use super::pusher::{Ask, too_late};
 use super::socket::{
-    CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, Received, Socket, Target, is_final, now, receive, silence_max,
+    CLOSE_TIMEOUT, Opening, Received, Socket, Target, is_final, now, opened, receive,
+    receive_welcome, reconnect_after, silence_max,
 };
 
 /// An open stream.
@@ -48,30 +47,18 @@ pub(super) enum End {
     Final(String),
 }
 
-type Successor = Pin<Box<dyn Future<Output = Result<Stream, ClientError>> + Send>>;
-
 impl Stream {
     /// Connects, and waits for the welcome.
     pub(super) async fn open(target: &Target) -> Result<Self, ClientError> {
         let (sink, mut source) = target.open().await?.split();
         let mut heard = now();
-        let protocol = |cause: String| ClientError::Protocol {
-            place: target.place(),
-            cause,
-        };
-        let welcome: Value = match receive(&mut source, &mut heard, HANDSHAKE_TIMEOUT).await {
-            Received::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
-            Received::Binary(_) => return Err(protocol("a binary frame".into())),
-            Received::Closed(code, reason) => {
-                return Err(ClientError::Closed {
-                    place: target.place(),
-                    code,
-                    reason,
-                });
-            }
-        };
+        let place = target.place();
+        let welcome = receive_welcome(&mut source, &mut heard, &place).await?;
         let number = |name: &str| usize::try_from(welcome[name].as_u64()?).ok();
-        let window = number("window").ok_or_else(|| protocol("no welcome came first".into()))?;
+        let window = number("window").ok_or_else(|| {
+            let cause = "the welcome names no window".into();
+            ClientError::Protocol { place, cause }
+        })?;
         Ok(Self {
             sink,
             source,
@@ -87,7 +74,7 @@ impl Stream {
 
     /// Sends what is asked for and hands replies on, until the stream ends or is replaced by another.
     pub(super) async fn run(mut self, target: &Target, queue: &mut mpsc::Receiver<Ask>) -> End {
-        let mut successor: Option<Successor> = None;
+        let mut successor: Option<Opening<Self>> = None;
         let mut is_closed = false;
         loop {
             if is_closed && self.in_flight.is_empty() {
@@ -142,7 +129,7 @@ impl Stream {
     fn write(&mut self, ask: Ask) {
         let left = ask.deadline.saturating_duration_since(now());
         if left.is_zero() || !ask.take_off() {
-            return ask.answer(Err(PushError::NotSent("no stream took it".into())));
+            return ask.answer(Err(too_late()));
         }
         self.ids += 1;
         let record = match ask.push.encode(self.ids, left) {
@@ -176,12 +163,8 @@ impl Stream {
                 Ok(None)
             }
             ("goaway", _) => {
-                let wait = frame
-                    .reconnect_after_ms
-                    .unwrap_or_default()
-                    .min(WAIT_MS_MAX);
                 tracing::debug!(reason = frame.reason, "the stream is to be renewed");
-                Ok(Some(Duration::from_millis(wait)))
+                Ok(Some(reconnect_after(frame.reconnect_after_ms)))
             }
             _ => Ok(None),
         }
@@ -272,19 +255,11 @@ async fn next_step(
 }
 
 /// Opens another stream, after the wait that the node asked for.
-fn reopen(target: Target, wait: Duration) -> Successor {
+fn reopen(target: Target, wait: Duration) -> Opening<Stream> {
     Box::pin(async move {
         tokio::time::sleep(wait).await;
         Stream::open(&target).await
     })
-}
-
-/// The stream that is being opened; never, if none is.
-async fn opened(successor: &mut Option<Successor>) -> Result<Stream, ClientError> {
-    match successor {
-        Some(successor) => successor.await,
-        None => std::future::pending().await,
-    }
 }
 
 fn too_large(record_bytes_max: usize) -> PushError {
@@ -296,6 +271,3 @@ fn too_large(record_bytes_max: usize) -> PushError {
         level: None,
     })
 }
-
-/// The longest wait before another stream, whatever the node asks for.
-const WAIT_MS_MAX: u64 = 60_000;

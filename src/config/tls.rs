@@ -59,6 +59,11 @@ impl Tls {
         self.certificate_file.is_some() || !self.pairs.is_empty()
     }
 
+    /// What a URL's scheme ends with: `ws` or `wss`, `http` or `https`.
+    pub fn scheme_end(&self) -> &'static str {
+        if self.is_on() { "s" } else { "" }
+    }
+
     /// Whether everybody who connects has proven to be known to an authority of ours.
     pub fn demands_certificates(&self) -> bool {
         self.is_on()

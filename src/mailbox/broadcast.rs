@@ -58,12 +58,7 @@ impl Broadcast {
         let from = MessageFrom::Service(service);
         encode_message(standing.id, from, payload, false, &mut text);
         encoder::encode(Opcode::Text, &text, &mut json);
-        let opcode = if payload.is_text() {
-            Opcode::Text
-        } else {
-            Opcode::Binary
-        };
-        encoder::encode(opcode, &payload.bytes, &mut raw);
+        encode_raw(payload, &mut raw);
         Self {
             standing,
             json: json.into(),
@@ -125,6 +120,16 @@ impl Standing {
         let numbers = self.progress.iter().map(|shard| number(shard).value());
         numbers.fold(0, u64::wrapping_add)
     }
+}
+
+/// Appends the frame of a message to a raw line: the payload, and nothing else.
+pub fn encode_raw(payload: &Payload, out: &mut Vec<u8>) {
+    let opcode = if payload.is_text() {
+        Opcode::Text
+    } else {
+        Opcode::Binary
+    };
+    encoder::encode(opcode, &payload.bytes, out);
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ pub enum Command {
     Drain(Box<DrainOrder>),
     /// Forget the drain: lines that were not asked to leave yet stay.
     Resume,
-    /// Close every line and stream that is left.
-    CloseLines(CloseReason),
+    /// Close every line and stream that is left: the drain's deadline has passed.
+    CloseLines,
     /// Close everything that is left and stop.
     Stop(CloseReason),
 }

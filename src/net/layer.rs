@@ -228,7 +228,7 @@ impl Layer {
         matches!(&self.tls, Tls::Session(session) if !session.outgoing().is_empty())
     }
 
-    /// Hands the socket what waits; whether our side can be shut now.
+    /// Hands the socket the records that wait: what became of that, as of any write.
     pub(super) fn settle(&mut self, socket: &mut impl Write) -> Io {
         match &mut self.tls {
             Tls::Session(session) => send(session, socket),

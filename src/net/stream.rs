@@ -15,7 +15,7 @@ use crate::net::tls::policy::TlsPolicy;
 /// What became of a read or a write that never blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
-    /// This many bytes moved; never zero.
+    /// This many bytes moved; zero only where the records that the socket took carried none of ours.
     Ready(usize),
     /// Bytes came, and none for us: there may be more.
     Silent,

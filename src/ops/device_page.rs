@@ -21,17 +21,9 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(
     neighbours: Neighbours,
 ) -> Router<S> {
     let (devices, api) = (neighbours.devices.port(), neighbours.api.port());
-    let ws = if config.devices_tls.is_on() {
-        "wss"
-    } else {
-        "ws"
-    };
-    let http = if config.api_tls.is_on() {
-        "https"
-    } else {
-        "http"
-    };
-    let node = format!(r#"{{ devices: "{ws}:{devices}", api: "{http}:{api}" }}"#);
+    let ws = format!("ws{}:{devices}", config.devices_tls.scheme_end());
+    let http = format!("http{}:{api}", config.api_tls.scheme_end());
+    let node = format!(r#"{{ devices: "{ws}", api: "{http}" }}"#);
     let page = PAGE.replace(DEFAULT_NODE, &node);
     Router::new()
         .route("/device", get(async move || (FRESH, Html(page.clone()))))

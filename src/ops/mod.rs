@@ -4,6 +4,7 @@
 //! what others count (`scrape`, `pulse`, `memory`) and changes nothing. Its connections are few (`listener`), and
 //! their requests framed strictly and in time (`guarded`).
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,20 @@ pub struct Neighbours {
     pub api: SocketAddr,
 }
 
+/// A port: the log, as far as a scrape asks after it.
+pub trait LogWriter: fmt::Debug + Send + Sync {
+    /// Lines that found no room before the writer, since the start.
+    fn dropped_lines(&self) -> u64;
+}
+
+/// What a scrape reads besides the node.
+#[derive(Clone, Debug)]
+struct Counts {
+    /// Connections that this listener has refused.
+    refused: Arc<AtomicU64>,
+    log: Arc<dyn LogWriter>,
+}
+
 /// Opens the ops listener and serves it on the runtime. To be called after the reactors have started.
 ///
 /// # Errors
@@ -54,13 +69,18 @@ pub async fn listen(
     config: &Config,
     node: &Arc<Node>,
     neighbours: Neighbours,
+    log: Arc<dyn LogWriter>,
 ) -> Result<SocketAddr, StartError> {
     let addr = config.listen.ops;
     let failed = |source| StartError::listening(addr, "listen.ops", source);
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let refused = Arc::new(AtomicU64::new(0));
-    let mut router = router(node, &refused);
+    let counts = Counts {
+        refused: Arc::clone(&refused),
+        log,
+    };
+    let mut router = router(node, counts);
     if config.auth.mode == AuthMode::Dev {
         router = router.merge(device_page::routes(config, neighbours));
     }
@@ -89,10 +109,10 @@ struct Ops {
     pulse: Pulse,
 }
 
-fn router(node: &Arc<Node>, refused: &Arc<AtomicU64>) -> Router {
+fn router(node: &Arc<Node>, counts: Counts) -> Router {
     let ops = Ops {
         node: Arc::clone(node),
-        scrape: Scrape::new(node, refused),
+        scrape: Scrape::new(node, counts),
         pulse: Pulse::new(&node.cells, Instant::now()),
     };
     Router::new()

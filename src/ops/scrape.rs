@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -14,6 +14,7 @@ use crate::metrics::{
     BroadcastEnding, Cell, Ending, Histogram, NodeCells, Refusal, ShardCells, TlsFailure, total,
 };
 use crate::net::fdtable::descriptors_max;
+use crate::ops::Counts;
 use crate::ops::memory::resident_bytes;
 use crate::reactor::node::Node;
 
@@ -26,10 +27,10 @@ impl Scrape {
     pub(super) const CONTENT_TYPE: &str =
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// The numbers of a node, and of connections that its ops listener has refused.
-    pub(super) fn new(node: &Arc<Node>, refused: &Arc<AtomicU64>) -> Self {
+    /// The numbers of a node, and what is counted beside it.
+    pub(super) fn new(node: &Arc<Node>, counts: Counts) -> Self {
         let mut registry = Registry::with_prefix("tautline");
-        let numbers = Numbers(Arc::clone(node), Arc::clone(refused));
+        let numbers = Numbers(Arc::clone(node), counts);
         registry.register_collector(Box::new(numbers));
         Self(registry)
     }
@@ -45,7 +46,7 @@ impl Scrape {
 
 /// The numbers of a node, read when a scrape asks for them.
 #[derive(Debug)]
-struct Numbers(Arc<Node>, Arc<AtomicU64>);
+struct Numbers(Arc<Node>, Counts);
 
 impl Collector for Numbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -103,7 +104,11 @@ impl Numbers {
         page.counter(reloads, self.0.failed_reloads.load(Ordering::Relaxed))?;
         let help = "Connections to this listener that were closed because too many are open";
         let refused = ("ops_connections_refused", None, help);
-        page.counter(refused, self.1.load(Ordering::Relaxed))
+        page.counter(refused, self.1.refused.load(Ordering::Relaxed))?;
+        let close_lines = total(&self.0.cells, |shard| &shard.log_lines_dropped);
+        let causes = [("rate", close_lines), ("queue", self.1.log.dropped_lines())];
+        let help = "Log lines not written: close lines beyond their rate, and lines that the writer had no room for";
+        page.family(("log_lines_dropped", None, help), "cause", &causes)
     }
 }
 
@@ -538,14 +543,6 @@ const COUNTERS: &[(About, Read<Cell>)] = &[
             "Idempotency keys forgotten before their time, because there were too many",
         ),
         |c| &c.keys_forgotten,
-    ),
-    (
-        (
-            "log_lines_dropped",
-            None,
-            "Close lines not logged because of the rate limit",
-        ),
-        |c| &c.log_lines_dropped,
     ),
 ];
 

@@ -9,11 +9,22 @@ use super::*;
 use crate::api::tests::Bench;
 use crate::metrics::Ending;
 
+/// A log whose writer is behind.
+#[derive(Debug)]
+struct StuckLog;
+
+impl LogWriter for StuckLog {
+    fn dropped_lines(&self) -> u64 {
+        7
+    }
+}
+
 async fn ask(node: &Arc<Node>, request: Request<Body>) -> (StatusCode, String) {
-    let response = router(node, &Arc::default())
-        .oneshot(request)
-        .await
-        .unwrap();
+    let counts = Counts {
+        refused: Arc::default(),
+        log: Arc::new(StuckLog),
+    };
+    let response = router(node, counts).oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -35,6 +46,8 @@ async fn a_scrape_adds_up_what_the_shards_counted() {
     cells[1].undelivered.add(1);
     cells[0].bytes_in.add(10);
     cells[1].bytes_in.add(20);
+    cells[0].log_lines_dropped.add(1);
+    cells[1].log_lines_dropped.add(2);
     cells[0].delivery.observe_us(300);
     cells[1].delivery.observe_us(700);
     bench.control.note_failed_reload();
@@ -52,6 +65,8 @@ async fn a_scrape_adds_up_what_the_shards_counted() {
         "tautline_delivery_seconds_bucket{le=\"0.0004\"} 1",
         "tautline_delivery_seconds_bucket{le=\"+Inf\"} 2",
         "tautline_config_reload_failures_total 1",
+        "tautline_log_lines_dropped_total{cause=\"rate\"} 3",
+        "tautline_log_lines_dropped_total{cause=\"queue\"} 7",
         "tautline_draining 0",
         "# EOF",
     ] {
@@ -117,7 +132,7 @@ async fn a_port_in_use_is_an_error_that_names_its_key() {
     let bench = Bench::new(&config);
     let (devices, api) = (config.listen.devices, config.listen.api);
     let neighbours = Neighbours { devices, api };
-    let error = listen(&config, &bench.control.node, neighbours)
+    let error = listen(&config, &bench.control.node, neighbours, Arc::new(StuckLog))
         .await
         .unwrap_err();
     let text = error.to_string();

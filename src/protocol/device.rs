@@ -43,7 +43,8 @@ pub struct Device {
     pub leaving: Option<CloseReason>,
     /// Why the line must leave when it must: the maximum age, unless the token runs out first or the node drains.
     pub leave_reason: CloseReason,
-    /// When it was opened, or a message last came from it or went to it.
+    /// When it was opened, or a message last came from it or went to it. Pings and broadcasts do not count: they say
+    /// nothing of who is busy.
     pub active: Tick,
     /// Messages from the device.
     pub received: u32,

@@ -42,8 +42,7 @@ impl Heartbeat {
     }
 }
 
-/// When a line must leave: its maximum age less a random part of the jitter, or in time before its token expires,
-/// whichever is first. `Tick::NEVER` never is.
+/// When a line must leave because of its age: the maximum less a random part of the jitter.
 pub fn leave_at(age_max: Duration, age_jitter: Duration, random: u32, opened: Tick) -> Tick {
     opened.after(age_max.saturating_sub(fraction(age_jitter, random)))
 }

@@ -23,8 +23,6 @@ pub struct Stream {
     pub is_pong_awaited: bool,
     /// The back end has been told to go away, and why.
     pub leaving: Option<CloseReason>,
-    /// What the `leave` cell stands for: having been idle, unless the node drains.
-    pub leave_reason: CloseReason,
     /// Records that came, sound or not.
     pub records: u64,
     /// When the last one did.
@@ -58,7 +56,6 @@ impl Stream {
             since_ms: now.wall_ms,
             is_pong_awaited: false,
             leaving: None,
-            leave_reason: CloseReason::Idle,
             records: 0,
             last_record: now.tick(),
             window,

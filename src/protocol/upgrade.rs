@@ -196,41 +196,20 @@ fn answer(
     gate: &Gate<'_>,
     now: Now,
 ) -> Step {
-    if request.target().path != DEVICE_PATH {
-        let message = "devices connect to /ws; the sending API is on its own port";
-        return refuse(
-            Refusal::BadRequest,
-            StatusCode::NOT_FOUND,
-            ErrorCode::UnknownRoute,
-            message,
-        );
-    }
+    let elsewhere = "devices connect to /ws; the sending API is on its own port";
     let supported: &[&str] = if gate.is_echo { &[ECHO] } else { &[JSON, RAW] };
-    let upgrade = handshake::Upgrade::accept(
-        request.method(),
-        request.minor_version(),
-        request.headers(),
-        supported,
-    );
-    let upgrade = match upgrade {
+    let upgrade = match accept(request, DEVICE_PATH, elsewhere, supported) {
         Ok(upgrade) => upgrade,
-        Err(no) => return refuse_upgrade(no),
+        Err(refused) => return refused,
     };
     let origin = match origin(request) {
         Ok(origin) if gate.origins.allows(origin) => origin,
         Ok(_) | Err(()) => {
             let message = "this page's origin is not on the node's list (auth.origins)";
-            return refuse(
-                Refusal::ForbiddenOrigin,
-                StatusCode::FORBIDDEN,
-                ErrorCode::Forbidden,
-                message,
-            );
+            return refuse(Refusal::ForbiddenOrigin, ErrorCode::Forbidden, message);
         }
     };
-    let mut response = Vec::with_capacity(RESPONSE_BYTES);
-    upgrade.encode_response(&mut response);
-    let switch = Switch { response, consumed };
+    let switch = switch(&upgrade, consumed);
     let dialect = match upgrade.protocol() {
         RAW => Dialect::Raw,
         ECHO => Dialect::Echo,
@@ -249,22 +228,12 @@ fn answer(
             if gate.authenticator.mode() == AuthMode::Dev =>
         {
             let message = format!("{error}; ids are 1 to 128 characters of A-Z a-z 0-9 . _ : -");
-            refuse(
-                Refusal::BadRequest,
-                StatusCode::BAD_REQUEST,
-                ErrorCode::InvalidId,
-                &message,
-            )
+            refuse(Refusal::BadRequest, ErrorCode::InvalidId, &message)
         }
         Err(error) if origin.is_some() => Step::Unauthorized(switch, error),
         Err(error) => {
             let message = format!("{error}; see docs/protocol.md for how a device authenticates");
-            refuse(
-                Refusal::Unauthorized,
-                StatusCode::UNAUTHORIZED,
-                ErrorCode::Unauthorized,
-                &message,
-            )
+            refuse(Refusal::Unauthorized, ErrorCode::Unauthorized, &message)
         }
     }
 }
@@ -276,42 +245,48 @@ fn answer_back_end(
     bearer: Option<&str>,
     gate: &Gate<'_>,
 ) -> Step {
-    if request.target().path != STREAM_PATH {
-        let message = "back ends stream to /v1/stream here; the rest of the API is on its own port";
-        return refuse(
-            Refusal::BadRequest,
-            StatusCode::NOT_FOUND,
-            ErrorCode::UnknownRoute,
-            message,
-        );
-    }
-    let upgrade = handshake::Upgrade::accept(
-        request.method(),
-        request.minor_version(),
-        request.headers(),
-        &[STREAM],
-    );
-    let upgrade = match upgrade {
+    let elsewhere = "back ends stream to /v1/stream here; the rest of the API is on its own port";
+    let upgrade = match accept(request, STREAM_PATH, elsewhere, &[STREAM]) {
         Ok(upgrade) => upgrade,
-        Err(no) => return refuse_upgrade(no),
+        Err(refused) => return refused,
     };
     let shown = Shown {
         header: request.header("authorization"),
         bearer,
     };
     match gate.api_keys.authorize(shown, ApiRole::Send) {
-        Ok(service) => {
-            let mut response = Vec::with_capacity(RESPONSE_BYTES);
-            upgrade.encode_response(&mut response);
-            Step::Streaming(Switch { response, consumed }, Arc::clone(service))
-        }
-        Err(error) => refuse(
-            Refusal::Unauthorized,
-            StatusCode::from_u16(error.code().status()).unwrap_or(StatusCode::UNAUTHORIZED),
-            error.code(),
-            error.cause(),
-        ),
+        Ok(service) => Step::Streaming(switch(&upgrade, consumed), Arc::clone(service)),
+        Err(error) => refuse(Refusal::Unauthorized, error.code(), error.cause()),
     }
+}
+
+/// The handshake of a request, if it is for the path given and asks for a sub-protocol that is supported there.
+fn accept(
+    request: &Request<'_>,
+    path: &str,
+    elsewhere: &str,
+    supported: &[&'static str],
+) -> Result<handshake::Upgrade, Step> {
+    if request.target().path != path {
+        return Err(refuse(
+            Refusal::BadRequest,
+            ErrorCode::UnknownRoute,
+            elsewhere,
+        ));
+    }
+    let upgrade = handshake::Upgrade::accept(
+        request.method(),
+        request.minor_version(),
+        request.headers(),
+        supported,
+    );
+    upgrade.map_err(refuse_upgrade)
+}
+
+fn switch(upgrade: &handshake::Upgrade, consumed: usize) -> Switch {
+    let mut response = Vec::with_capacity(RESPONSE_BYTES);
+    upgrade.encode_response(&mut response);
+    Switch { response, consumed }
 }
 
 fn authenticate(
@@ -364,19 +339,14 @@ fn origin<'a>(request: &Request<'a>) -> Result<Option<&'a str>, ()> {
 }
 
 fn refuse_head(bad: BadHead) -> Step {
-    let status = StatusCode::from_u16(bad.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    refuse(
-        Refusal::BadRequest,
-        status,
-        ErrorCode::BadRequest,
-        bad.message(),
-    )
+    let body = body(ErrorCode::BadRequest, bad.message());
+    let response = Response::new(status(bad.status()), &body);
+    encoded(Refusal::BadRequest, &response)
 }
 
 fn refuse_upgrade(no: NoUpgrade) -> Step {
-    let status = StatusCode::from_u16(no.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let body = body(ErrorCode::BadRequest, no.message());
-    let response = Response::new(status, &body);
+    let response = Response::new(status(no.status()), &body);
     let response = no
         .headers()
         .iter()
@@ -386,8 +356,9 @@ fn refuse_upgrade(no: NoUpgrade) -> Step {
     encoded(Refusal::BadRequest, &response)
 }
 
-fn refuse(refusal: Refusal, status: StatusCode, code: ErrorCode, message: &str) -> Step {
-    encoded(refusal, &Response::new(status, &body(code, message)))
+fn refuse(refusal: Refusal, code: ErrorCode, message: &str) -> Step {
+    let body = body(code, message);
+    encoded(refusal, &Response::new(status(code.status()), &body))
 }
 
 /// The answer to whoever must come back later.
@@ -415,12 +386,14 @@ pub fn turn_away(refusal: Refusal, retry_after_s: u32) -> Step {
             "this node is full; connect again later",
         ),
     };
-    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let body = body(code, message);
-    encoded(
-        refusal,
-        &Response::new(status, &body).retry_after(retry_after_s),
-    )
+    let response = Response::new(status(code.status()), &body);
+    encoded(refusal, &response.retry_after(retry_after_s))
+}
+
+/// A status of one of our tables, whose numbers are all valid.
+fn status(number: u16) -> StatusCode {
+    StatusCode::from_u16(number).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 fn encoded(refusal: Refusal, response: &Response<'_>) -> Step {

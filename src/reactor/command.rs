@@ -37,10 +37,10 @@ impl<T: Transport> Shard<T> {
             Command::List(listing) => self.list(*listing),
             Command::Reload => self.settings = self.node.settings.load_full(),
             Command::Drain(order) => self.begin_drain(&order, now),
-            Command::Resume => self.end_drain(now),
-            Command::CloseLines(reason) => {
+            Command::Resume => self.end_drain(),
+            Command::CloseLines => {
                 let is_meant = |conn: &Conn<T>| conn.device().is_some() || conn.stream().is_some();
-                self.close_all(is_meant, reason);
+                self.close_all(is_meant, CloseReason::Drain);
             }
             Command::Stop(reason) => {
                 self.is_stopping = true;
@@ -160,7 +160,7 @@ impl<T: Transport> Shard<T> {
                         self.answer(ticket, Outcome::Timeout);
                     }
                 }
-                Timer::Expiry(id) => self.handle_expiry(id, now),
+                Timer::Expiry(id) => self.handle_expiry(id),
                 Timer::Broadcasts => self.resume_broadcasts(),
             }
         }

@@ -115,6 +115,15 @@ impl<T: Transport> Conn<T> {
         }
     }
 
+    /// Whether a ping of ours is unanswered, if the connection is an open line or stream.
+    pub(crate) fn is_pong_awaited_mut(&mut self) -> Option<&mut bool> {
+        match self.open_phase_mut()? {
+            Phase::Device(device) => Some(&mut device.is_pong_awaited),
+            Phase::Stream(stream) => Some(&mut stream.is_pong_awaited),
+            Phase::Upgrade(_) | Phase::Api(_) | Phase::Closing(_) => None,
+        }
+    }
+
     /// The phase, unless the connection is about to be closed.
     fn open_phase(&self) -> Option<&Phase> {
         self.flags.closing.is_none().then_some(&self.phase)

@@ -68,7 +68,7 @@ impl<T: Transport> Shard<T> {
             collapse_key: send.collapse_key.map(Into::into),
             ticket,
             submitted_us: now.us,
-            deadline_ms: now.ms() + self.patience_ms(send.timeout_ms),
+            deadline_ms: now.ms() + self.settings.patience_ms(send.timeout_ms),
         };
         self.send_in_order(id, errand, now);
     }

@@ -4,6 +4,7 @@ use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, Location, MessageId, ShardId};
 use crate::base::place::Place;
 use crate::base::time::Now;
+use crate::mailbox::broadcast::encode_raw;
 use crate::mailbox::command::{Completion, Delivery, Outcome, Recipient, Replacement};
 use crate::mailbox::sender::Sender;
 use crate::metrics::Ending;
@@ -379,12 +380,7 @@ fn encode_delivery(dialect: Dialect, delivery: &Delivery, text: &mut Vec<u8>, ou
             encoder::encode(Opcode::Text, text, out);
         }
         Dialect::Raw | Dialect::Echo => {
-            let opcode = if delivery.payload.is_text() {
-                Opcode::Text
-            } else {
-                Opcode::Binary
-            };
-            encoder::encode(opcode, &delivery.payload.bytes, out);
+            encode_raw(&delivery.payload, out);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The way out of a shard's lines when the node drains: who is asked to go, and when.
 //!
 //! Each line has its turn in a queue: those that have been idle for longest go first, those that are busy with something
-//! last. The lines themselves are not touched before their turn, so a drain that is taken back leaves nothing to undo.
+//! last. Streams have theirs at random among them. Nobody is touched before the turn, so a drain that is taken back
+//! leaves nothing to undo.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::protocol::heartbeat::fraction;
 use crate::reactor::conn::Conn;
 use crate::reactor::shard::Shard;
 
-/// The lines of a shard that are to be asked: 12 bytes each, while the node drains.
+/// The lines and streams of a shard that are to be asked: 12 bytes each, while the node drains.
 #[derive(Debug)]
 pub(crate) struct Drain {
     turns: VecDeque<(Tick, ConnId)>,
@@ -42,10 +43,25 @@ impl<T: Transport> Shard<T> {
         self.drain.as_ref()?.url.clone()
     }
 
-    /// Gives every line its turn to be asked: the one moment of a drain that looks at all of them.
+    /// Gives every line and stream its turn to be asked: the one moment of a drain that looks at all of them.
     pub(crate) fn begin_drain(&mut self, order: &DrainOrder, now: Now) {
         let spread = Duration::from_millis(order.spread_ms);
-        self.begin_drain_streams(spread, now);
+        let mut turns = self.turns_of_lines(spread, now);
+        for id in self.ids(|conn| conn.stream().is_some()) {
+            turns.push((now.tick().after(fraction(spread, self.roll())), id));
+        }
+        // Stable: lines whose turns fall into one tick stay in order.
+        turns.sort_by_key(|(at, _)| *at);
+        self.drain = Some(Box::new(Drain {
+            turns: turns.into(),
+            busy: VecDeque::new(),
+            until: now.tick().after(spread),
+            url: order.url.clone(),
+            has_more: false,
+        }));
+    }
+
+    fn turns_of_lines(&mut self, spread: Duration, now: Now) -> Vec<(Tick, ConnId)> {
         let mut lines = Vec::new();
         for (id, conn) in self.arena.iter() {
             match conn.device() {
@@ -59,35 +75,27 @@ impl<T: Transport> Shard<T> {
         }
         lines.sort_unstable();
         let share = spread.div_f64(lines.len().max(1) as f64);
-        let mut turns = VecDeque::with_capacity(lines.len());
-        for (i, (_, _, id)) in lines.into_iter().enumerate() {
+        let turn = |(i, (_, _, id))| {
             // Half of the share, so that neighbours stay apart and in order.
             let after = share.mul_f64(i as f64) + fraction(share / 2, self.roll());
-            turns.push_back((now.tick().after(after), id));
-        }
-        self.drain = Some(Box::new(Drain {
-            turns,
-            busy: VecDeque::new(),
-            until: now.tick().after(spread),
-            url: order.url.clone(),
-            has_more: false,
-        }));
+            (now.tick().after(after), id)
+        };
+        lines.into_iter().enumerate().map(turn).collect()
     }
 
-    /// Takes the drain back: lines that were not asked to leave yet stay.
-    pub(crate) fn end_drain(&mut self, now: Now) {
+    /// Takes the drain back: who was not asked to leave yet stays.
+    pub(crate) fn end_drain(&mut self) {
         self.drain = None;
-        self.end_drain_streams(now);
     }
 
-    /// Gives a line its turn that was not open yet when the others got theirs.
+    /// Gives a line or a stream its turn that was not open yet when the others got theirs.
     pub(crate) fn note_latecomer(&mut self, id: ConnId, now: Now) {
         if let Some(drain) = &mut self.drain {
             drain.turns.push_front((now.tick(), id));
         }
     }
 
-    /// Asks the lines whose turn has come, as many as an iteration has time for.
+    /// Asks those whose turn has come, as many as an iteration has time for.
     pub(crate) fn continue_drain(&mut self, now: Now) {
         for _ in 0..ASKED_PER_ITERATION_MAX {
             let Some(drain) = &mut self.drain else {
@@ -113,7 +121,16 @@ impl<T: Transport> Shard<T> {
     }
 
     fn ask_in_turn(&mut self, id: ConnId, now: Now) {
-        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        if let Some(stream) = conn.stream() {
+            if stream.leaving.is_none() {
+                self.tell_stream_to_leave(id, CloseReason::Drain, now);
+            }
+            return;
+        }
+        let Some(device) = conn.device_mut() else {
             return;
         };
         if device.leaving.is_none() {
@@ -137,8 +154,12 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Whether a line is in the middle of something that its end would spoil.
+    /// Whether a line is in the middle of something that its end would spoil. A stream is not: it goes on with its
+    /// records until there is another.
     fn is_busy(&self, id: ConnId, conn: &Conn<T>) -> bool {
+        if conn.stream().is_some() {
+            return false;
+        }
         conn.outbox.is_some()
             || conn.decoder.incomplete_since().is_some()
             || self.requests.is_waiting(id)

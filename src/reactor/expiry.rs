@@ -45,13 +45,10 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// A message's time may be over.
-    pub(crate) fn handle_expiry(&mut self, id: ConnId, now: Now) {
+    /// A message's time may be over: the flush drops it, and sets the timer again if there are others.
+    pub(crate) fn handle_expiry(&mut self, id: ConnId) {
         if let Some(outbox) = self.arena.get_mut(id).and_then(|conn| conn.outbox.as_mut()) {
             outbox.expiry_timer = None;
-            self.drop_expired(id, now);
-            self.arm_expiry(id);
-            // If nothing is left, the flush notices it.
             self.mark_dirty(id);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, MessageId};
 use crate::base::place::Place;
-use crate::base::time::{Now, Tick};
+use crate::base::time::{Now, Tick, millis};
 use crate::mailbox::command::Replacement;
 use crate::metrics::Refusal;
 use crate::net::stream::Transport;
@@ -13,7 +13,6 @@ use crate::protocol::auth::authenticator::{Authenticated, Credential};
 use crate::protocol::device::{Device, Dialect, Verdict};
 use crate::reactor::conn::Phase;
 use crate::reactor::shard::Shard;
-use crate::reactor::sweep::millis;
 use crate::route::event::Change;
 use crate::wire::device::{Welcome, encode_error, encode_welcome};
 use crate::wire::error::ErrorCode;
@@ -313,14 +312,14 @@ impl<T: Transport> Shard<T> {
         self.send(id, frames);
     }
 
-    /// Whatever arrives shows that the line lives.
-    fn heard(&mut self, id: ConnId, now: Now) {
+    /// Whatever arrives shows that the line or stream lives.
+    pub(crate) fn heard(&mut self, id: ConnId, now: Now) {
         let random = self.roll();
         let Some(conn) = self.arena.get(id) else {
             return;
         };
         let is_incomplete = conn.decoder.incomplete_since().is_some();
-        if conn.device().is_some() {
+        if conn.device().is_some() || conn.stream().is_some() {
             let due = self.settings.heartbeat.after_heard(now.tick(), random);
             self.arena.set_due(id.slot, due);
         }

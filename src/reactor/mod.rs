@@ -12,7 +12,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::base::id::ConnId;
-use crate::base::time::Now;
+use crate::base::time::{Now, millis};
 use crate::mailbox::command::{Mailbox, Post};
 use crate::net::listener::Listener;
 use crate::net::stream::Stream;
@@ -390,9 +390,7 @@ impl Clock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         // A wall clock that is set back must not make ids and generations step back.
-        self.wall_ms = self
-            .wall_ms
-            .max(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+        self.wall_ms = self.wall_ms.max(millis(wall));
         Now {
             us,
             wall_ms: self.wall_ms,

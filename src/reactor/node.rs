@@ -1,4 +1,5 @@
-//! What all reactors of a node share. Everything in it is read without a lock.
+//! What all reactors of a node share. What every message needs is read without a lock; accounts, addresses and
+//! idempotency keys have short ones, each for a part of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};

@@ -96,7 +96,7 @@ impl<T: Transport> Shard<T> {
             kind: question.kind,
         });
         let ticket = waiters
-            .open_for_line(question.wait, request)
+            .open_for_line(question.wait, request, None)
             .ok_or(Denial::Busy)?;
         let pending = self.requests.0.entry(question.conn).or_default();
         pending.push(Pending { hash, ticket });

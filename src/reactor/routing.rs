@@ -14,7 +14,6 @@ use crate::metrics::Ending;
 use crate::net::stream::Transport;
 use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::{Shard, Timer};
-use crate::reactor::sweep::millis;
 use crate::route::presence::Fingerprint;
 
 impl<T: Transport> Shard<T> {
@@ -260,13 +259,6 @@ impl<T: Transport> Shard<T> {
             let device = self.fingerprint(&inspection.device_id);
             inspection.candidates = self.node.presence.lookup_all(device);
         }
-    }
-
-    /// How long a sender waits for its level: as long as it asks, within the node's bound.
-    pub(crate) fn patience_ms(&self, asked_ms: Option<u64>) -> u64 {
-        let api = &self.settings.api;
-        let ms = asked_ms.unwrap_or_else(|| millis(api.timeout_default));
-        ms.min(millis(api.timeout_max))
     }
 
     pub(crate) fn limit_patience(&mut self, ticket: Ticket, deadline_ms: u64) {

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use crate::base::time::millis;
 use crate::config::error::ConfigErrors;
 use crate::config::{Config, section};
 use crate::head::request;
@@ -99,6 +100,12 @@ impl Settings {
             is_echo: false,
             limits,
         })
+    }
+
+    /// How long a sender waits for its level: as long as it asks, within the node's bound.
+    pub(crate) fn patience_ms(&self, asked_ms: Option<u64>) -> u64 {
+        let ms = asked_ms.unwrap_or_else(|| millis(self.api.timeout_default));
+        ms.min(millis(self.api.timeout_max))
     }
 }
 

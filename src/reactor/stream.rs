@@ -4,22 +4,18 @@
 //! bounds it is its window: with so many records unanswered, or its own answers unread, it is not read any further.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
-use crate::base::time::{Now, Tick};
+use crate::base::time::{Now, Tick, millis};
 use crate::net::stream::Transport;
-use crate::protocol::heartbeat::{Beat, fraction};
 use crate::protocol::stream::{Stream, Verdict};
 use crate::reactor::api::intake::{Acceptance, accept};
 use crate::reactor::conn::Phase;
 use crate::reactor::receipt::{BUSY, Receipt, encode_reply};
 use crate::reactor::request::encode_ending;
 use crate::reactor::shard::Shard;
-use crate::reactor::sweep::{PING_FRAME, millis};
 use crate::reactor::waiter::{Answer, Request, RequestKind};
-use crate::wire::device::encode_goaway;
 use crate::wire::error::ErrorCode;
 use crate::wire::reply::{Reply, encode_failure};
 use crate::wire::stream::{Record, StreamWelcome, encode_welcome};
@@ -30,12 +26,8 @@ impl<T: Transport> Shard<T> {
         let random = self.roll();
         let settings = Arc::clone(&self.settings);
         let window = settings.api.stream_window;
-        let mut stream = Box::new(Stream::new(service, window, now));
-        let mut leave = now.tick().after(settings.api.stream_idle_timeout);
-        if self.is_draining() {
-            // Its handshake was under way when the others were asked to leave.
-            (stream.leave_reason, leave) = (CloseReason::Drain, now.tick());
-        }
+        let stream = Box::new(Stream::new(service, window, now));
+        let leave = now.tick().after(settings.api.stream_idle_timeout);
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
@@ -48,6 +40,7 @@ impl<T: Transport> Shard<T> {
         cells.handshakes.sub(1);
         cells.streams.add(1);
         cells.streams_opened.add(1);
+        self.note_latecomer(id, now);
         let welcome = StreamWelcome {
             connection_id: &self.node.connection_id_of(self.id, id).to_string(),
             node_id: &self.node.id,
@@ -97,15 +90,7 @@ impl<T: Transport> Shard<T> {
         if !out.is_empty() {
             self.send(id, &out);
         }
-        let random = self.roll();
-        let due = self.settings.heartbeat.after_heard(now.tick(), random);
-        if self
-            .arena
-            .get(id)
-            .is_some_and(|conn| conn.stream().is_some())
-        {
-            self.arena.set_due(id.slot, due);
-        }
+        self.heard(id, now);
     }
 
     /// Submits a record; from here on it gets exactly one reply, unless the stream ends first.
@@ -129,11 +114,11 @@ impl<T: Transport> Shard<T> {
             kind: RequestKind::Send,
         });
         let (waiters, claim) = (&self.api.waiters, accepted.claim.take());
-        let Some(ticket) = waiters.open_for_stream(request.wait, asked, claim) else {
+        let Some(ticket) = waiters.open_for_line(request.wait, asked, claim) else {
             let (code, cause) = BUSY;
             return self.refuse_record(id, record.id, code, &cause);
         };
-        let deadline_ms = now.ms() + self.patience_ms(request.timeout_ms);
+        let deadline_ms = now.ms() + self.settings.patience_ms(request.timeout_ms);
         let delivery = accepted.into_delivery(device_id, request, service, ticket, now);
         self.submit(delivery, deadline_ms, now);
     }
@@ -207,45 +192,13 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// What the sweep has found: a silent stream is pinged, an idle or leaving one told to go, and then closed.
-    pub(crate) fn handle_due_stream(&mut self, id: ConnId, now: Now) {
-        if self.arena.leave(id.slot) <= now.tick() {
-            self.part_stream(id, now);
-        }
-        if self.arena.due(id.slot) <= now.tick() {
-            self.beat_stream(id, now);
-        }
-    }
-
-    fn beat_stream(&mut self, id: ConnId, now: Now) {
-        let (heartbeat, random) = (self.settings.heartbeat, self.roll());
-        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
-            return;
-        };
-        if stream.is_paused() {
-            // Its pong may wait behind records that are not read: its own answers show whether it lives.
-            let due = heartbeat.after_heard(now.tick(), random);
-            return self.arena.set_due(id.slot, due);
-        }
-        match heartbeat.beat(stream.is_pong_awaited, now.tick(), random) {
-            Beat::Ping(next) => {
-                stream.is_pong_awaited = true;
-                self.arena.set_due(id.slot, next);
-                self.cells().pings.add(1);
-                self.send(id, PING_FRAME);
-            }
-            Beat::Dead => self.close(id, CloseReason::PongTimeout),
-        }
-    }
-
-    fn part_stream(&mut self, id: ConnId, now: Now) {
+    /// Asks a stream to leave once it has been idle for long enough, or closes it if it was asked before and has not gone.
+    pub(crate) fn part_stream(&mut self, id: ConnId, now: Now) {
         let idle_timeout = self.settings.api.stream_idle_timeout;
-        let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
-        let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) else {
+        let Some(stream) = self.arena.get(id).and_then(|conn| conn.stream()) else {
             return;
         };
-        let reason = stream.leave_reason;
-        if stream.leaving.is_some() {
+        if let Some(reason) = stream.leaving {
             return self.close(id, reason);
         }
         let is_busy = stream.unanswered() > 0;
@@ -255,45 +208,17 @@ impl<T: Transport> Shard<T> {
             stream.last_record
         };
         let idle_at = since.after(idle_timeout);
-        if reason == CloseReason::Idle && idle_at > now.tick() {
+        if idle_at > now.tick() {
             return self.arena.set_leave(id.slot, idle_at);
         }
-        stream.leaving = Some(reason);
-        self.arena.set_leave(id.slot, now.tick().after(grace));
-        // As for lines, in the first half of the grace: the new stream is opened before the old one is left.
-        let reconnect_after = fraction(grace / 2, random);
-        let mut text = Vec::new();
-        encode_goaway(
-            reason,
-            millis(reconnect_after),
-            millis(grace),
-            None,
-            &mut text,
-        );
-        self.send_text(id, &text);
+        self.tell_stream_to_leave(id, CloseReason::Idle, now);
     }
 
-    /// Spreads go-aways to streams over the time given.
-    pub(crate) fn begin_drain_streams(&mut self, spread: Duration, now: Now) {
-        for id in self.ids(|conn| conn.stream().is_some()) {
-            let at = now.tick().after(fraction(spread, self.roll()));
-            let stream = self.arena.get_mut(id).and_then(|conn| conn.stream_mut());
-            if let Some(stream) = stream.filter(|stream| stream.leaving.is_none()) {
-                stream.leave_reason = CloseReason::Drain;
-                self.arena.set_leave(id.slot, at);
-            }
-        }
-    }
-
-    /// Takes the drain back for streams that were not asked to leave yet.
-    pub(crate) fn end_drain_streams(&mut self, now: Now) {
-        let leave = now.tick().after(self.settings.api.stream_idle_timeout);
-        for id in self.ids(|conn| conn.stream().is_some()) {
-            let stream = self.arena.get_mut(id).and_then(|conn| conn.stream_mut());
-            if let Some(stream) = stream.filter(|stream| stream.leaving.is_none()) {
-                stream.leave_reason = CloseReason::Idle;
-                self.arena.set_leave(id.slot, leave);
-            }
+    /// Asks a stream to leave.
+    pub(crate) fn tell_stream_to_leave(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+        if let Some(stream) = self.arena.get_mut(id).and_then(|conn| conn.stream_mut()) {
+            stream.leaving = Some(reason);
+            self.say_goaway(id, reason, None, now);
         }
     }
 }

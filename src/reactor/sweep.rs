@@ -1,17 +1,17 @@
-//! The sweep: every tick a tenth of the table is looked over for lines that are silent or must leave.
+//! The sweep: every tick a tenth of the table is looked over for lines and streams that are silent or must leave.
 //!
 //! A full pass over a million lines without hits costs about 0.2 ms (`benches/wheel.rs`), and cutting it into ten
 //! spreads the pings that follow.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
-use crate::base::time::{Now, Tick};
+use crate::base::time::{Now, Tick, millis};
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
 use crate::protocol::heartbeat::{Beat, fraction};
+use crate::protocol::stream::Stream;
 use crate::reactor::shard::Shard;
 use crate::wire::device::encode_goaway;
 
@@ -65,13 +65,6 @@ impl<T: Transport> Shard<T> {
     }
 
     fn handle_due(&mut self, id: ConnId, now: Now) {
-        if self
-            .arena
-            .get(id)
-            .is_some_and(|conn| conn.stream().is_some())
-        {
-            return self.handle_due_stream(id, now);
-        }
         if self.arena.leave(id.slot) <= now.tick() {
             self.part(id, now);
         }
@@ -80,15 +73,23 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Pings a silent line, or gives up one that did not answer.
+    /// Pings who is silent, or gives up who did not answer.
     fn beat(&mut self, id: ConnId, now: Now) {
         let (heartbeat, random) = (self.settings.heartbeat, self.roll());
-        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+        let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
-        match heartbeat.beat(device.is_pong_awaited, now.tick(), random) {
+        // The pong of a paused stream may wait behind records that are not read: its own answers show whether it lives.
+        if conn.stream().is_some_and(Stream::is_paused) {
+            let due = heartbeat.after_heard(now.tick(), random);
+            return self.arena.set_due(id.slot, due);
+        }
+        let Some(is_pong_awaited) = conn.is_pong_awaited_mut() else {
+            return;
+        };
+        match heartbeat.beat(*is_pong_awaited, now.tick(), random) {
             Beat::Ping(next) => {
-                device.is_pong_awaited = true;
+                *is_pong_awaited = true;
                 self.arena.set_due(id.slot, next);
                 self.cells().pings.add(1);
                 self.give_overdue_acks_up(id, now);
@@ -98,11 +99,15 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Asks a line to leave, or closes it if it was asked before and has not gone.
+    /// Asks a line or a stream to leave, or closes it if it was asked before and has not gone.
     pub(crate) fn part(&mut self, id: ConnId, now: Now) {
-        let url = self.drain_url();
-        let (grace, random) = (self.settings.lifetime.goaway_grace, self.roll());
-        let Some(device) = self.arena.get_mut(id).and_then(|conn| conn.device_mut()) else {
+        let Some(conn) = self.arena.get_mut(id) else {
+            return;
+        };
+        if conn.stream().is_some() {
+            return self.part_stream(id, now);
+        }
+        let Some(device) = conn.device_mut() else {
             return;
         };
         let reason = device.leave_reason;
@@ -111,20 +116,32 @@ impl<T: Transport> Shard<T> {
         if was_asked || device.dialect != Dialect::Json {
             return self.close(id, reason);
         }
+        let url = self.drain_url().filter(|_| reason == CloseReason::Drain);
+        self.say_goaway(id, reason, url.as_deref(), now);
+        self.tell_leaving(id, now);
+    }
+
+    /// Writes the go-away. Who has not gone when the grace is over is found by the sweep.
+    pub(crate) fn say_goaway(
+        &mut self,
+        id: ConnId,
+        reason: CloseReason,
+        url: Option<&str>,
+        now: Now,
+    ) {
+        let grace = self.settings.lifetime.goaway_grace;
         self.arena.set_leave(id.slot, now.tick().after(grace));
-        // In the first half of the grace, so that the new line can be up before the old one must go.
-        let reconnect_after = fraction(grace / 2, random);
-        let url = url.filter(|_| reason == CloseReason::Drain);
+        // In the first half of the grace, so that the new one can be up before the old one must go.
+        let reconnect_after = fraction(grace / 2, self.roll());
         let mut text = Vec::new();
         encode_goaway(
             reason,
             millis(reconnect_after),
             millis(grace),
-            url.as_deref(),
+            url,
             &mut text,
         );
         self.send_text(id, &text);
-        self.tell_leaving(id, now);
     }
 
     /// When a line opened at the tick given must leave because of its age.
@@ -177,8 +194,3 @@ const SLICES: u32 = 10;
 const REHOMED_SLOTS_MAX: u32 = 4_096;
 /// A ping without payload.
 pub(crate) const PING_FRAME: &[u8] = &[0x89, 0x00];
-
-/// A duration in whole milliseconds, for the wire.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}

@@ -124,36 +124,24 @@ impl Waiters {
     /// As [`Self::open`], for a request whose outcome is to be noted even if its sender has hung up by then: the
     /// sender that lost its connection is the one that asks again.
     pub(crate) fn open_for(&self, wait: Level, claim: Option<Box<Claim>>) -> Option<Waiting> {
-        let mut table = self.0.borrow_mut();
-        let ticket = table.insert(wait, Asker::Task(None))?;
-        if let Some(waiter) = table.find(ticket) {
-            waiter.claim = claim;
-        }
+        let ticket = self.0.borrow_mut().insert(wait, Asker::Task(None), claim)?;
         Some(Waiting {
             waiters: self.clone(),
             ticket,
         })
     }
 
-    /// Reserves a place for the answer to a line; `None` when the table is full. The answer, or [`Self::forget`], gives
-    /// the place back.
-    pub(crate) fn open_for_line(&self, wait: Level, request: Box<Request>) -> Option<Ticket> {
-        self.open_for_stream(wait, request, None)
-    }
-
-    /// As [`Self::open_for_line`], for a record that may have an idempotency key.
-    pub(crate) fn open_for_stream(
+    /// Reserves a place for the answer to a line or a stream; `None` when the table is full. The answer, or
+    /// [`Self::forget`], gives the place back.
+    pub(crate) fn open_for_line(
         &self,
         wait: Level,
         request: Box<Request>,
         claim: Option<Box<Claim>>,
     ) -> Option<Ticket> {
-        let mut table = self.0.borrow_mut();
-        let ticket = table.insert(wait, Asker::Line(request))?;
-        if let Some(waiter) = table.find(ticket) {
-            waiter.claim = claim;
-        }
-        Some(ticket)
+        self.0
+            .borrow_mut()
+            .insert(wait, Asker::Line(request), claim)
     }
 
     /// Gives the place of a line back that will not hear the answer. Returns the timer that is not needed any more.
@@ -278,7 +266,7 @@ impl Asker {
 }
 
 impl Table {
-    fn insert(&mut self, wait: Level, asker: Asker) -> Option<Ticket> {
+    fn insert(&mut self, wait: Level, asker: Asker, claim: Option<Box<Claim>>) -> Option<Ticket> {
         if self.waiters.len() >= self.waiters_max {
             return None;
         }
@@ -294,7 +282,7 @@ impl Table {
             asker,
             tally: None,
             timer: None,
-            claim: None,
+            claim,
         });
         Some(Ticket {
             shard,
@@ -442,7 +430,9 @@ mod tests {
                 kind: RequestKind::Send,
             })
         };
-        let ticket = waiters.open_for_line(Level::Acked, request()).unwrap();
+        let ticket = waiters
+            .open_for_line(Level::Acked, request(), None)
+            .unwrap();
         assert!(waiters.is_request(ticket, "7") && !waiters.is_request(ticket, "8"));
         let written = Outcome::Reached(Level::Written, HERE);
         assert!(waiters.complete(ticket, written, NOW).reply.is_none());
@@ -459,7 +449,9 @@ mod tests {
                 .is_none()
         );
 
-        let next = waiters.open_for_line(Level::Queued, request()).unwrap();
+        let next = waiters
+            .open_for_line(Level::Queued, request(), None)
+            .unwrap();
         waiters.forget(ticket);
         assert!(waiters.is_waiting(next), "a stale ticket forgets nobody");
         waiters.forget(next);

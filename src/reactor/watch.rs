@@ -14,13 +14,12 @@ use hashbrown::HashMap;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
-use crate::base::time::Now;
+use crate::base::time::{Now, millis};
 use crate::mailbox::account::{Asker, Change, Surveyed, Turn};
 use crate::net::stream::Transport;
 use crate::protocol::device::encode_refusal;
 use crate::reactor::account::slices;
 use crate::reactor::shard::{Shard, Timer};
-use crate::reactor::sweep::millis;
 use crate::reactor::view::{Telling, View};
 use crate::wire::account::{Cause, encode_presence};
 use crate::wire::api::DeviceState;

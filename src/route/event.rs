@@ -1,9 +1,9 @@
 //! Lines coming and going: from the shards, which see it, to whoever on this node wants to know.
 //!
 //! A shard hands over one batch per iteration and never waits: what does not fit is dropped, counted, and told to every
-//! subscriber as a gap in its place. While nobody subscribes, nothing is built: an event costs a load of one flag.
+//! subscriber as a gap in its place. While nobody subscribes, nothing is built: an event costs a load of one number.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
@@ -87,7 +87,6 @@ pub struct Batch {
 /// The way from the shards to the control plane.
 #[derive(Debug, Default)]
 pub struct Feed {
-    is_watched: AtomicBool,
     /// Events handed over that the control plane has not taken.
     waiting: Arc<AtomicUsize>,
     batches: OnceLock<mpsc::Sender<Batch>>,
@@ -114,13 +113,12 @@ impl Feed {
 
     /// Whether anybody wants events. Shards ask before they build one.
     pub fn is_watched(&self) -> bool {
-        // Relaxed: the flag guards nothing but itself. Who subscribes hears of what happens from about then on.
-        self.is_watched.load(Ordering::Relaxed)
+        // Relaxed: the number guards nothing but itself. Who subscribes hears of what happens from about then on.
+        self.readers() > 0
     }
 
     /// Notes how many subscribers there are.
     pub fn set_readers(&self, readers: usize) {
-        self.is_watched.store(readers > 0, Ordering::Relaxed);
         self.readers.store(readers as u64, Ordering::Relaxed);
     }
 
@@ -129,9 +127,9 @@ impl Feed {
         self.readers.load(Ordering::Relaxed)
     }
 
-    /// Counts events that a subscriber's reader was too slow for.
-    pub fn count_missed_by_reader(&self, events: u64) {
-        self.missed_by_readers.fetch_add(events, Ordering::Relaxed);
+    /// Counts an event that a subscriber's reader was too slow for.
+    pub fn count_missed_by_reader(&self) {
+        self.missed_by_readers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Events that readers were too slow for, since the start.

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::config::Config;
-use crate::config::section::{AuthMode, Tls};
+use crate::config::section::AuthMode;
 use crate::net::fdtable::FdTable;
 use crate::server::doctor::{Report, grouped};
 use crate::server::engine::Engine;
@@ -65,32 +65,31 @@ pub(super) fn announce(
         report.reactors,
         grouped(report.lines_max)
     );
-    let secure = |tls: &Tls| if tls.is_on() { "s" } else { "" };
     println!(
         "  devices  ws{}://{}/ws",
-        secure(&config.devices_tls),
+        config.devices_tls.scheme_end(),
         bound.devices
     );
     println!(
         "  api      http{}://{}/v1   (openapi.json beside it)",
-        secure(&config.api_tls),
+        config.api_tls.scheme_end(),
         bound.api
     );
     println!(
         "  streams  ws{}://{}/v1/stream",
-        secure(&config.peer_tls),
+        config.peer_tls.scheme_end(),
         bound.peer
     );
     println!(
         "  ops      http{}://{ops}/metrics   (livez, readyz)",
-        secure(&config.ops_tls)
+        config.ops_tls.scheme_end()
     );
     let is_plain = !config.devices_tls.is_on() && !config.api_tls.is_on();
     if config.auth.mode == AuthMode::Dev && is_plain {
         println!("Try, in two other terminals:");
         println!(
             "  cargo run --release -- listen tv-1          (or open http{}://{ops}/device)",
-            secure(&config.ops_tls)
+            config.ops_tls.scheme_end()
         );
         println!(
             "  curl -d '{{\"hi\":1}}' {}/v1/devices/tv-1/messages",

@@ -1,24 +1,40 @@
 //! Log lines go to a writer thread: no reactor waits for a terminal or a disk.
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use std::sync::Arc;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::SubscriberBuilder;
 
 use crate::config::section::{Log, LogFormat, LogLevel};
+use crate::ops::LogWriter;
 
 /// The log. Lines are written as long as it lives.
 pub(super) struct Logger {
     set_level: Box<dyn Fn(EnvFilter)>,
+    drops: ErrorCounter,
     _writer: WorkerGuard,
 }
 
+/// What the writer had no room for.
+#[derive(Debug)]
+struct Drops(ErrorCounter);
+
+impl LogWriter for Drops {
+    fn dropped_lines(&self) -> u64 {
+        self.0.dropped_lines() as u64
+    }
+}
+
 impl Logger {
-    /// Starts logging to standard error. When the writer cannot keep up, lines are dropped rather than anyone held up.
+    /// Starts logging to standard error. When the writer cannot keep up, lines are dropped and counted rather than anyone
+    /// held up.
     pub(super) fn start(log: &Log) -> Self {
         let (writer, guard) = NonBlockingBuilder::default()
             .buffered_lines_limit(LINES_WAITING_MAX)
             .finish(std::io::stderr());
+        let drops = writer.error_counter();
         let builder = SubscriberBuilder::default()
             .with_writer(writer)
             .with_env_filter(filter(log.level))
@@ -40,8 +56,14 @@ impl Logger {
         };
         Self {
             set_level,
+            drops,
             _writer: guard,
         }
+    }
+
+    /// What a scrape may ask.
+    pub(super) fn writer(&self) -> Arc<dyn LogWriter> {
+        Arc::new(Drops(self.drops.clone()))
     }
 
     /// Writes lines of this level and above from now on.

@@ -91,7 +91,8 @@ fn serve(
     let engine = prepared.start(config, &control)?;
     let Bound { devices, api, .. } = engine.bound;
     let neighbours = Neighbours { devices, api };
-    let ops = runtime.block_on(crate::ops::listen(config, &control.node, neighbours))?;
+    let opened = crate::ops::listen(config, &control.node, neighbours, logger.writer());
+    let ops = runtime.block_on(opened)?;
     runtime.spawn(memory::watch(Arc::clone(&control.node)));
     announce::announce(config, &engine, ops, &report, audience);
     supervisor.tell_ready(&report);

@@ -296,12 +296,15 @@ pub(super) fn decode_object<'a, T: Deserialize<'a>>(
         let cause = "the body is not a JSON object";
         return Err((ErrorCode::InvalidBody, cause.into()));
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let cause = error.to_string();
-        if cause.starts_with("unknown field") {
-            (ErrorCode::UnknownField, cause)
-        } else {
-            (ErrorCode::InvalidBody, cause)
-        }
-    })
+    serde_json::from_slice(body).map_err(|error| decode_fault(&error))
+}
+
+/// What is wrong with an object that could not be decoded.
+pub(super) fn decode_fault(error: &serde_json::Error) -> (ErrorCode, String) {
+    let cause = error.to_string();
+    if cause.starts_with("unknown field") {
+        (ErrorCode::UnknownField, cause)
+    } else {
+        (ErrorCode::InvalidBody, cause)
+    }
 }

@@ -166,7 +166,12 @@ mod tests {
 
     #[test]
     fn devices_are_sent_to_addresses_of_lines_only() {
-        for good in ["ws://10.0.0.2:7400/ws", "wss://b.example/ws?pool=2"] {
+        for good in [
+            "ws://10.0.0.2:7400/ws",
+            "wss://b.example/ws?pool=2",
+            // A quote is no harm to JSON that is written by a serialiser.
+            "ws://b.example/\"",
+        ] {
             assert!(is_line_address(good), "{good}");
         }
         let long = format!("ws://b.example/{}", "x".repeat(URL_BYTES_MAX));
@@ -176,12 +181,10 @@ mod tests {
             "ws://",
             "ws://ann:secret@b.example/ws",
             "ws://b.example/ws#top",
-            "ws://b.example/\"",
             "ws://b.example/w s",
             &long,
         ] {
-            // A quote is no harm to JSON that is written by a serialiser.
-            assert!(!is_line_address(bad) || bad.contains('"'), "{bad}");
+            assert!(!is_line_address(bad), "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The `reply` frame: what became of a request that a device gave an id.
+//! The `reply` frame: what became of a device's request or a back end's record, under the id it came with.
 
 use crate::base::id::MessageId;
 use crate::wire::api::{Level, SendOutcome};

@@ -153,7 +153,7 @@ struct To<'a> {
 
 /// A string, borrowed unless it has escapes. Serde borrows a `Cow` only as a field of its own.
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 fn optional<'a, V: Deserialize<'a>>(
     value: Option<&'a RawValue>,

@@ -8,12 +8,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::base::id::is_valid_id;
-use crate::wire::api::Level;
+use crate::wire::api::{Level, decode_fault};
 use crate::wire::device::{REQUEST_ID_BYTES_MAX, append};
 use crate::wire::envelope::{
     INVALID_DEVICE_ID, SendRequest, check_collapse_key, check_idempotency_key, payload, present,
 };
 use crate::wire::error::ErrorCode;
+use crate::wire::send::Name;
 
 /// A message to one device, and the id under which its fate is to be told.
 #[derive(Debug)]
@@ -52,12 +53,7 @@ impl<'a> Record<'a> {
             });
         }
         let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| {
-            let cause = error.to_string();
-            let code = if cause.starts_with("unknown field") {
-                ErrorCode::UnknownField
-            } else {
-                ErrorCode::InvalidBody
-            };
+            let (code, cause) = decode_fault(&error);
             RecordError {
                 id: salvage_id(text),
                 code,
@@ -103,10 +99,6 @@ struct To<'a> {
     #[serde(borrow)]
     device: Name<'a>,
 }
-
-/// A string, borrowed unless it has escapes. Serde borrows a `Cow` only as a field of its own.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Fields<'a> {
     fn into_record(self) -> Result<Record<'a>, RecordError<'a>> {

@@ -548,11 +548,8 @@ fn a_reload_changes_what_devices_may_send() {
 #[test]
 fn the_command_line_lists_an_account_and_shows_who_sent() {
     let node = Node::start(&[]);
-    let api = format!("http://{}", node.ready.api);
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(BINARY);
-        command.args(arguments).args(["--api", &api]);
-        let output = command.stdin(Stdio::null()).output().unwrap();
+        let output = node.tautline(arguments);
         (
             output.status.success(),
             String::from_utf8(output.stdout).unwrap(),

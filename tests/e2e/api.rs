@@ -13,12 +13,12 @@ use crate::node::{CURL_CONTENT_TYPE, Node, Setup};
 const SEND: &str = "/v1/devices/tv-1/messages";
 
 fn keyed_node() -> Node {
-    let setup = Setup::new(&[]);
-    let keys = ["send", "read", "admin"].map(|role| {
-        let path = setup.file(role, format!("{role}-key-of-some-length-0123456789\n"));
-        format!("[[api.keys]]\nname = {role:?}\nkey_file = {path:?}\nroles = [{role:?}]\n")
-    });
-    setup.config(&keys.concat()).start()
+    let mut setup = Setup::new(&[]);
+    for role in ["send", "read", "admin"] {
+        let key = format!("{role}-key-of-some-length-0123456789\n");
+        setup = setup.key(role, &key, &[role]);
+    }
+    setup.start()
 }
 
 #[test]

@@ -4,14 +4,18 @@ use serde_json::{Value, json};
 
 use crate::device::Device;
 use crate::http::Answer;
-use crate::node::Node;
+use crate::node::{JSON_CONTENT_TYPE, Node};
 
 const BATCH: &str = "/v1/messages:batch";
-const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 fn send(node: &Node, query: &str, batch: &Value) -> Answer {
     let path = format!("{BATCH}{query}");
-    node.request("POST", &path, &[JSON], batch.to_string().as_bytes())
+    node.request(
+        "POST",
+        &path,
+        &[JSON_CONTENT_TYPE],
+        batch.to_string().as_bytes(),
+    )
 }
 
 fn results(answer: &Answer) -> Vec<Value> {
@@ -171,7 +175,12 @@ fn a_batch_that_makes_no_sense_is_refused_whole() {
     send(&node, "?wait=soon", &json!({"messages": []})).assert_error(400, "bad_request");
     let body = json!({"messages": [good]}).to_string();
     for name in ["TTL", "Topic", "Idempotency-Key"] {
-        let answer = node.request("POST", BATCH, &[JSON, (name, "1")], body.as_bytes());
+        let answer = node.request(
+            "POST",
+            BATCH,
+            &[JSON_CONTENT_TYPE, (name, "1")],
+            body.as_bytes(),
+        );
         answer.assert_error(400, "bad_request");
     }
     assert_eq!(

@@ -1,6 +1,5 @@
 //! One message for all lines: who gets it, in which order, at whose cost, and what is told of it.
 
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,14 +8,17 @@ use tungstenite::Message;
 use crate::deadline::{Deadline, PATIENCE, eventually};
 use crate::device::Device;
 use crate::http::Answer;
-use crate::node::{BINARY, Node};
+use crate::node::{JSON_CONTENT_TYPE, Node};
 use crate::token::{Issuer, jwt_setup, now_s};
-
-const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
 
 fn broadcast(node: &Node, envelope: &Value) -> Answer {
     let body = envelope.to_string();
-    node.request("POST", "/v1/broadcasts", &JSON, body.as_bytes())
+    node.request(
+        "POST",
+        "/v1/broadcasts",
+        &[JSON_CONTENT_TYPE],
+        body.as_bytes(),
+    )
 }
 
 /// Waits until a broadcast has ended, and checks that every line has had one ending.
@@ -247,21 +249,11 @@ fn a_repeated_request_with_a_key_begins_one_broadcast() {
     device.assert_alive();
 }
 
-fn tautline(node: &Node, arguments: &[&str]) -> Output {
-    let api = format!("http://{}", node.ready.api);
-    let mut command = Command::new(BINARY);
-    command
-        .arg("broadcast")
-        .args(arguments)
-        .args(["--api", &api]);
-    command.env_remove("TAUTLINE_KEY").output().unwrap()
-}
-
 #[test]
 fn the_command_line_broadcasts_follows_lists_and_cancels() {
     let node = Node::start(&[]);
     let mut device = Device::connect(&node, "tv-1");
-    let sent = tautline(&node, &["hello", "--follow"]);
+    let sent = node.tautline(&["broadcast", "hello", "--follow"]);
     assert!(sent.status.success(), "{sent:?}");
     assert_eq!(device.next()["data"], "hello");
     let told = String::from_utf8(sent.stdout).unwrap();
@@ -270,19 +262,31 @@ fn the_command_line_broadcasts_follows_lists_and_cancels() {
         last.contains("state=done") && last.contains("written=1"),
         "{told}"
     );
-    let labelled = tautline(
-        &node,
-        &["{\"a\":1}", "--label", "region=eu", "--follow", "--json"],
-    );
+    let labelled = node.tautline(&[
+        "broadcast",
+        "{\"a\":1}",
+        "--label",
+        "region=eu",
+        "--follow",
+        "--json",
+    ]);
     let told = String::from_utf8(labelled.stdout).unwrap();
     let status: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
     assert_eq!(status["unmatched"], 1);
-    let listed = String::from_utf8(tautline(&node, &["--list"]).stdout).unwrap();
+    let listed = String::from_utf8(node.tautline(&["broadcast", "--list"]).stdout).unwrap();
     assert_eq!(listed.lines().count(), 2);
     let id = status["broadcast_id"].as_str().unwrap();
-    assert!(tautline(&node, &["--status", id]).status.success());
-    assert!(tautline(&node, &["--cancel", id]).status.success());
-    let unknown = tautline(&node, &["--cancel", "00000000000000000000000000"]);
+    assert!(
+        node.tautline(&["broadcast", "--status", id])
+            .status
+            .success()
+    );
+    assert!(
+        node.tautline(&["broadcast", "--cancel", id])
+            .status
+            .success()
+    );
+    let unknown = node.tautline(&["broadcast", "--cancel", "00000000000000000000000000"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("unknown_broadcast"));
     device.set_patience(Duration::from_millis(50));

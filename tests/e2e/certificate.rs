@@ -40,10 +40,9 @@ fn open(node: &Node, far: &Arc<ClientConfig>, path: &str) -> Result<String, u16>
 /// A node that knows devices by their certificates.
 fn by_certificate(authority: &Authority, kind: &str) -> Node {
     let setup = Setup::new(&["auth.mode=certificate"]);
-    let key = setup.file("api.key", "an-api-key-that-nobody-guesses");
-    let toml = format!("[[api.keys]]\nname = \"a\"\nkey_file = {key:?}\nroles = [\"send\"]\n");
+    let setup = setup.key("a", "an-api-key-that-nobody-guesses", &["send"]);
     let identity = format!("client_identity={kind}");
-    mutual(authority, setup.config(&toml), "devices_tls", &[&identity]).start()
+    mutual(authority, setup, "devices_tls", &[&identity]).start()
 }
 
 #[test]

@@ -13,10 +13,8 @@ use crate::token::{Issuer, SECRET, jwt_setup};
 fn lines_are_listed_page_by_page() {
     let node = Node::start(&["reactor.threads=3"]);
     let connect = |d: usize| {
-        let path = format!("/ws?device_id=tv-{d}&user_id=user-{}", d % 2);
-        let mut device = Device::open(node.ready.devices, &path, &[]).unwrap();
-        device.await_welcome();
-        device
+        let account = format!("user-{}", d % 2);
+        Device::connect_of(&node, &format!("tv-{d}"), &account)
     };
     let devices: Vec<_> = (0..10).map(connect).collect();
     let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);

@@ -114,21 +114,13 @@ fn a_draining_node_turns_newcomers_away_with_503() {
 
 #[test]
 fn after_a_kill_the_same_ports_serve_again_and_ids_are_new() {
-    let mut node = Node::start(&[]);
+    let node = Node::start(&[]);
     let mut device = Device::connect(&node, "tv-1");
     node.push("tv-1", "", b"1");
     let first = device.next();
-    let (old_line, ready) = (device.connection_id(), &node.ready);
-    let settings = [
-        ("devices", ready.devices),
-        ("api", ready.api),
-        ("ops", ready.ops),
-    ]
-    .map(|(name, addr)| format!("listen.{name}={addr}"));
-    node.kill();
+    let old_line = device.connection_id();
+    let again = node.restart();
     assert_eq!(device.close_code(), 1006);
-    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
-    let again = Node::start(&settings);
     let mut device = Device::connect(&again, "tv-1");
     assert_ne!(device.connection_id(), old_line);
     again.push("tv-1", "", b"2");

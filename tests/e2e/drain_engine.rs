@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,19 +11,24 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tautline::client::device::{Device as Client, DeviceEvent, DeviceOptions};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::deadline::{Deadline, PATIENCE, eventually, pause};
 use crate::device::Device;
 use crate::http::{Answer, Http};
 use crate::line::request;
-use crate::node::{BINARY, Node};
+use crate::node::{JSON_CONTENT_TYPE, Node};
 
 const SELF: &str = "/v1/nodes/self/drain";
 const SETTINGS: [&str; 2] = ["drain.interval=200ms", "lifetime.goaway_grace=2s"];
 
 fn drain(node: &Node, body: &Value) -> Answer {
-    let headers = [("Content-Type", "application/json")];
-    node.request("POST", SELF, &headers, body.to_string().as_bytes())
+    node.request(
+        "POST",
+        SELF,
+        &[JSON_CONTENT_TYPE],
+        body.to_string().as_bytes(),
+    )
 }
 
 fn status(node: &Node) -> Value {
@@ -42,16 +46,6 @@ fn frame_within(device: &mut Device, patience: Duration) -> Option<Value> {
     device.set_patience(patience);
     let message = device.poll()?;
     serde_json::from_str(message.to_text().ok()?).ok()
-}
-
-fn tautline(node: &Node, arguments: &[&str]) -> Output {
-    let api = format!("http://{}", node.ready.api);
-    let command = Command::new(BINARY)
-        .args(arguments)
-        .args(["--api", &api])
-        .env_remove("TAUTLINE_KEY")
-        .output();
-    command.unwrap()
 }
 
 #[test]
@@ -166,18 +160,15 @@ fn a_drain_that_is_called_back_leaves_lines_as_they_were() {
 fn the_command_line_forecasts_drains_and_follows() {
     let node = Node::start(&SETTINGS);
     let _device = Device::connect(&node, "tv-1");
-    let forecast = tautline(
-        &node,
-        &["drain", "--dry-run", "--json", "--deadline", "10s"],
-    );
+    let forecast = node.tautline(&["drain", "--dry-run", "--json", "--deadline", "10s"]);
     assert!(forecast.status.success());
     let told: Value = serde_json::from_slice(&forecast.stdout).unwrap();
     assert_eq!((&told["lines"], &told["fits"]), (&json!(1), &json!(true)));
-    let hasty = tautline(&node, &["drain", "--dry-run", "--deadline", "1s"]);
+    let hasty = node.tautline(&["drain", "--dry-run", "--deadline", "1s"]);
     assert_eq!(hasty.status.code(), Some(1), "no time for the grace");
     assert_eq!(status(&node)["state"], "serving");
 
-    let wrong = tautline(&node, &["drain", "another-node"]);
+    let wrong = node.tautline(&["drain", "another-node"]);
     assert_eq!(wrong.status.code(), Some(1));
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(
@@ -186,7 +177,7 @@ fn the_command_line_forecasts_drains_and_follows() {
     );
 
     // Deaf to its go-away, the device is closed by the drain.
-    let followed = tautline(&node, &["drain", "--rate", "50", "--follow"]);
+    let followed = node.tautline(&["drain", "--rate", "50", "--follow"]);
     assert!(followed.status.success(), "{followed:?}");
     let lines = String::from_utf8(followed.stdout).unwrap();
     let last = lines.lines().last().unwrap();
@@ -194,7 +185,7 @@ fn the_command_line_forecasts_drains_and_follows() {
         last.contains("state=drained") && last.contains("forced=1"),
         "{lines}"
     );
-    let back = tautline(&node, &["drain", "--cancel"]);
+    let back = node.tautline(&["drain", "--cancel"]);
     assert!(back.status.success());
     assert_eq!(status(&node)["state"], "serving");
 }
@@ -204,25 +195,17 @@ async fn a_drain_that_points_to_another_node_moves_devices_there_and_loses_nothi
     let first = Node::start(&SETTINGS);
     let second = Node::start(&[]);
     let address = format!("ws://{}/ws", first.ready.devices);
-    let mut device = Client::connect(DeviceOptions::new(address).named("tv-1", None))
+    let device = Client::connect(DeviceOptions::new(address).named("tv-1", None))
         .await
         .unwrap();
     let nodes = [first, second];
-    let (stop, stopped) = watch::channel(false);
-    let heard = tokio::spawn(async move {
-        let mut heard = Heard::default();
-        while !(*stopped.borrow() && heard.is_quiet) {
-            heard.listen(&mut device).await;
-        }
-        heard
-    });
+    let listening = Listening::to(device);
     let sent = tokio::task::spawn_blocking(move || {
         let sent = push_where_it_is(&nodes);
         (sent, nodes)
     });
     let (sent, nodes) = sent.await.unwrap();
-    stop.send(true).unwrap();
-    let heard = heard.await.unwrap();
+    let heard = listening.end().await;
     assert_exactly_once(sent, &heard);
     assert_eq!(heard.node_ids.last(), Some(&nodes[1].ready.node_id));
     assert_eq!(heard.broken, 0, "the old line was left before it was cut");
@@ -263,17 +246,10 @@ async fn lines_that_are_renewed_under_a_stream_of_pushes_lose_and_double_nothing
         "lifetime.goaway_grace=1s",
     ]);
     let address = format!("ws://{}/ws", node.ready.devices);
-    let mut device = Client::connect(DeviceOptions::new(address).named("tv-1", None))
+    let device = Client::connect(DeviceOptions::new(address).named("tv-1", None))
         .await
         .unwrap();
-    let (stop, stopped) = watch::channel(false);
-    let heard = tokio::spawn(async move {
-        let mut heard = Heard::default();
-        while !(*stopped.borrow() && heard.is_quiet) {
-            heard.listen(&mut device).await;
-        }
-        heard
-    });
+    let listening = Listening::to(device);
     let sent = tokio::task::spawn_blocking(move || {
         let mut number = 0_u64;
         let deadline = Deadline::after(PATIENCE);
@@ -287,10 +263,35 @@ async fn lines_that_are_renewed_under_a_stream_of_pushes_lose_and_double_nothing
         (number, node)
     });
     let (sent, _node) = sent.await.unwrap();
-    stop.send(true).unwrap();
-    let heard = heard.await.unwrap();
+    let heard = listening.end().await;
     assert_exactly_once(sent, &heard);
     assert!(heard.node_ids.len() >= 3);
+}
+
+/// A device that listens in the background.
+struct Listening {
+    stop: watch::Sender<bool>,
+    heard: JoinHandle<Heard>,
+}
+
+impl Listening {
+    fn to(mut device: Client) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let heard = tokio::spawn(async move {
+            let mut heard = Heard::default();
+            while !(*stopped.borrow() && heard.is_quiet) {
+                heard.listen(&mut device).await;
+            }
+            heard
+        });
+        Self { stop, heard }
+    }
+
+    /// Stops once nothing comes any more.
+    async fn end(self) -> Heard {
+        self.stop.send(true).unwrap();
+        self.heard.await.unwrap()
+    }
 }
 
 /// What a device has heard on all of its lines.

@@ -106,9 +106,7 @@ impl Follower {
 fn lines_are_told_as_they_come_and_go_with_cause_and_generation() {
     let node = Node::start(&["reactor.threads=1", "node.id=n-1"]);
     let mut follower = Follower::of(&node, "");
-    let path = "/ws?device_id=tv-1&user_id=ann";
-    let mut first = Device::open(node.ready.devices, path, &[]).unwrap();
-    first.await_welcome();
+    let first = Device::connect_of(&node, "tv-1", "ann");
     let opened = follower.expect("opened", &first);
     assert_eq!(
         (&opened["user_id"], &opened["node_id"]),
@@ -202,12 +200,8 @@ fn a_reader_gets_what_it_asked_for() {
     let node = Node::start(&[]);
     let mut of_ann = Follower::of(&node, "?user_id=ann");
     let mut of_tv_2 = Follower::of(&node, "?device_id=tv-2");
-    for path in [
-        "/ws?device_id=tv-1&user_id=ann",
-        "/ws?device_id=tv-2&user_id=bob",
-    ] {
-        let mut device = Device::open(node.ready.devices, path, &[]).unwrap();
-        device.await_welcome();
+    for (device_id, account) in [("tv-1", "ann"), ("tv-2", "bob")] {
+        drop(Device::connect_of(&node, device_id, account));
     }
     for name in ["opened", "closed"] {
         let (ann, tv_2) = (of_ann.next(), of_tv_2.next());

@@ -308,9 +308,7 @@ fn a_device_that_left_is_404() {
 #[test]
 fn a_device_is_described_while_it_is_online() {
     let node = Node::start(&[]);
-    let path = "/ws?device_id=tv-1&user_id=ann";
-    let mut device = Device::open(node.ready.devices, path, &[]).unwrap();
-    device.await_welcome();
+    let device = Device::connect_of(&node, "tv-1", "ann");
     let answer = node.request("GET", "/v1/devices/tv-1", &[], b"");
     let info: Value = answer.json();
     assert_eq!(answer.status, 200);

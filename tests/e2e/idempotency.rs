@@ -64,12 +64,12 @@ fn a_key_used_for_another_request_is_409() {
 
 #[test]
 fn a_key_is_its_senders_own() {
-    let setup = Setup::new(&[]);
-    let keys = ["billing", "sports"].map(|name| {
-        let path = setup.file(name, format!("{name}-key-of-some-length-0123456789\n"));
-        format!("[[api.keys]]\nname = {name:?}\nkey_file = {path:?}\nroles = [\"send\"]\n")
-    });
-    let node = setup.config(&keys.concat()).start();
+    let mut setup = Setup::new(&[]);
+    for name in ["billing", "sports"] {
+        let key = format!("{name}-key-of-some-length-0123456789\n");
+        setup = setup.key(name, &key, &["send"]);
+    }
+    let node = setup.start();
     let mut device = Device::connect(&node, "tv-1");
     for (n, name) in ["billing", "sports"].into_iter().enumerate() {
         let bearer = format!("Bearer {name}-key-of-some-length-0123456789");

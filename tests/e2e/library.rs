@@ -51,21 +51,6 @@ async fn next_message(device: &mut Device) -> DeviceMessage {
     }
 }
 
-/// Starts a node where another one was killed.
-fn restart(mut node: Node) -> Node {
-    node.kill();
-    let ready = &node.ready;
-    let addrs = [
-        ("devices", ready.devices),
-        ("api", ready.api),
-        ("peer", ready.peer),
-        ("ops", ready.ops),
-    ];
-    let settings = addrs.map(|(name, addr)| format!("listen.{name}={addr}"));
-    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
-    Node::start(&settings)
-}
-
 #[tokio::test]
 async fn a_push_ends_with_a_receipt_or_the_node_s_reason() {
     let node = Node::start(&[]);
@@ -170,7 +155,7 @@ async fn what_was_under_way_when_the_node_was_killed_is_unknown_and_the_next_goe
     let result =
         soon(pusher.send(Push::text("deaf", "x").timeout(Duration::from_millis(300)))).await;
     assert!(matches!(result, Err(PushError::NotSent(_))), "{result:?}");
-    let node = restart(node);
+    let node = node.restart();
     let _device = connect(&node, "tv-1").await;
     let result = soon(pusher.send(Push::text("tv-1", "x").timeout(PATIENCE))).await;
     assert!(result.is_ok(), "{result:?}");
@@ -178,10 +163,8 @@ async fn what_was_under_way_when_the_node_was_killed_is_unknown_and_the_next_goe
 
 #[tokio::test]
 async fn a_pusher_that_may_not_says_so_at_once() {
-    let setup = Setup::new(&[]);
-    let path = setup.file("key", "a-key-0123456789");
-    let keys = format!("[[api.keys]]\nname = \"a\"\nkey_file = {path:?}\nroles = [\"send\"]\n");
-    let node = setup.config(&keys).start();
+    let setup = Setup::new(&[]).key("a", "a-key-0123456789", &["send"]);
+    let node = setup.start();
     let wrong = pusher_options(&node).key("another-0123456789");
     let refused = Pusher::connect(wrong.clone()).await.unwrap_err();
     assert!(
@@ -271,7 +254,7 @@ async fn a_device_changes_lines_without_losing_or_doubling_a_message() {
 async fn a_device_comes_back_to_a_node_that_was_killed() {
     let node = Node::start(&[]);
     let mut device = connect(&node, "tv-1").await;
-    let node = restart(node);
+    let node = node.restart();
     let mut is_connected = false;
     while !is_connected {
         match soon(device.receive()).await.unwrap() {

@@ -95,12 +95,7 @@ fn an_exempt_network_has_no_limit() {
 fn an_account_with_too_many_lines_gets_no_more_and_others_do() {
     let node = Node::start(&["limits.connections_per_account=2", "reactor.threads=2"]);
     let mut canary = Canary::on(&node);
-    let open = |device: &str, user: &str| {
-        let path = format!("/ws?device_id={device}&user_id={user}");
-        let mut device = Device::open(node.ready.devices, &path, &[]).unwrap();
-        device.await_welcome();
-        device
-    };
+    let open = |device: &str, user: &str| Device::connect_of(&node, device, user);
     let mut first = open("tv-1", "ann");
     let second = open("tv-2", "ann");
     let full = |device: &str| {

@@ -1,13 +1,16 @@
 //! What stands in the log, and what never does.
 
+use std::net::TcpStream;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::canary::Canary;
+use crate::deadline::{Deadline, PATIENCE};
 use crate::device::Device;
 use crate::http::Http;
 use crate::line::request;
-use crate::node::Node;
+use crate::node::{Node, Setup};
 use crate::token::{API_KEY, Issuer, SECRET, jwt_setup};
 
 #[test]
@@ -46,9 +49,7 @@ fn tokens_keys_and_payloads_are_never_logged() {
 
 #[test]
 fn the_level_changes_without_a_restart() {
-    let node = crate::node::Setup::new(&[])
-        .config("[log]\nlevel = \"error\"\n")
-        .start();
+    let node = Setup::new(&[]).config("[log]\nlevel = \"error\"\n").start();
     drop(Device::connect(&node, "tv-1"));
     node.await_metric("tautline_lines", "", 0.0);
     assert!(!node.log().contains("tv-1"), "{}", node.log());
@@ -102,9 +103,7 @@ fn control_characters_never_reach_the_log() {
 #[test]
 fn a_line_is_logged_once_when_it_ends() {
     let mut node = Node::start(&["log.format=json"]);
-    let path = "/ws?device_id=tv-1&user_id=ann";
-    let mut device = Device::open(node.ready.devices, path, &[]).unwrap();
-    device.await_welcome();
+    let mut device = Device::connect_of(&node, "tv-1", "ann");
     node.push("tv-1", "", b"1");
     let connection_id = device.connection_id();
     device.next();
@@ -150,4 +149,28 @@ fn a_storm_of_closes_does_not_flood_the_log() {
         [others, others + 1.0].contains(&(written as f64)),
         "{written} written, {dropped} dropped"
     );
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up_and_what_it_loses_is_counted() {
+    let setup = Setup::new(&["reactor.threads=1", "log.level=trace"]);
+    let mut node = setup.stuck_log().start();
+    let mut canary = Canary::on(&node);
+    let dropped = |node: &Node| node.metric("tautline_log_lines_dropped_total", r#"cause="queue""#);
+    let deadline = Deadline::after(PATIENCE);
+    let mut opened = 0;
+    while dropped(&node) == 0.0 {
+        assert!(
+            !deadline.has_passed(),
+            "none was dropped in {opened} connections"
+        );
+        for _ in 0..100 {
+            drop(TcpStream::connect(node.ready.devices).unwrap());
+            opened += 1;
+        }
+    }
+    canary.survives();
+    drop(canary);
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.exit_status().code(), Some(0));
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     descriptors_max: Option<u32>,
     api_key: Option<String>,
+    is_log_stuck: bool,
 }
 
 impl Setup {
@@ -38,6 +39,7 @@ impl Setup {
             environment: Vec::new(),
             descriptors_max: None,
             api_key: None,
+            is_log_stuck: false,
         }
     }
 
@@ -60,6 +62,16 @@ impl Setup {
         self
     }
 
+    /// Adds a back end's key with these roles.
+    pub(crate) fn key(self, name: &str, key: &str, roles: &[&str]) -> Self {
+        let path = self.file(&format!("{name}.key"), key);
+        let entry =
+            format!("\n[[api.keys]]\nname = {name:?}\nkey_file = {path:?}\nroles = {roles:?}\n");
+        let toml = self.dir.path().join("tautline.toml");
+        let before = std::fs::read_to_string(&toml).unwrap_or_default();
+        self.config(&(before + &entry))
+    }
+
     /// Sets an environment variable.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
@@ -75,6 +87,12 @@ impl Setup {
     /// The key that the node's own requests bring.
     pub(crate) fn api_key(mut self, key: &str) -> Self {
         self.api_key = Some(key.into());
+        self
+    }
+
+    /// Its standard error is a pipe that nobody reads.
+    pub(crate) fn stuck_log(mut self) -> Self {
+        self.is_log_stuck = true;
         self
     }
 
@@ -125,6 +143,12 @@ impl Setup {
 
     fn spawn(&self) -> (Child, PathBuf) {
         let stderr = self.dir.path().join("stderr");
+        let log = File::create(&stderr).unwrap();
+        let log = if self.is_log_stuck {
+            Stdio::piped()
+        } else {
+            log.into()
+        };
         let mut command = match self.descriptors_max {
             None => Command::new(BINARY),
             Some(max) => {
@@ -145,7 +169,7 @@ impl Setup {
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&stderr).unwrap());
+            .stderr(log);
         (command.spawn().unwrap(), stderr)
     }
 }
@@ -236,14 +260,22 @@ impl Node {
     /// Sends an envelope to a device.
     pub(crate) fn push_envelope(&self, device_id: &str, envelope: &str) -> Answer {
         let path = format!("/v1/devices/{device_id}/messages");
-        let headers = [("Content-Type", "application/json")];
-        self.request("POST", &path, &headers, envelope.as_bytes())
+        self.request("POST", &path, &[JSON_CONTENT_TYPE], envelope.as_bytes())
     }
 
     /// The status of a device's line.
     pub(crate) fn device_status(&self, device_id: &str) -> u16 {
         let path = format!("/v1/devices/{device_id}");
         self.request("GET", &path, &[], b"").status
+    }
+
+    /// What the program says with these arguments, asked about this node.
+    pub(crate) fn tautline(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).arg("--api");
+        command.arg(format!("http://{}", self.ready.api));
+        command.env_remove("TAUTLINE_KEY").stdin(Stdio::null());
+        command.output().unwrap()
     }
 
     /// A page of the ops listener.
@@ -329,6 +361,19 @@ impl Node {
         self.child.wait().unwrap();
     }
 
+    /// Kills it, and starts another one where it was.
+    pub(crate) fn restart(mut self) -> Self {
+        self.kill();
+        let addrs = [
+            ("devices", self.ready.devices),
+            ("api", self.ready.api),
+            ("peer", self.ready.peer),
+            ("ops", self.ready.ops),
+        ];
+        let settings = addrs.map(|(name, addr)| format!("listen.{name}={addr}"));
+        Self::start(&settings.each_ref().map(String::as_str))
+    }
+
     /// What it has written to standard error.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.stderr).unwrap()).into_owned()
@@ -351,6 +396,8 @@ impl Drop for Node {
 
 /// The program under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tautline");
+/// What an envelope is.
+pub(crate) const JSON_CONTENT_TYPE: (&str, &str) = ("Content-Type", "application/json");
 /// What `curl -d` says of a body.
 pub(crate) const CURL_CONTENT_TYPE: (&str, &str) =
     ("Content-Type", "application/x-www-form-urlencoded");

@@ -10,10 +10,9 @@ use crate::deadline::eventually;
 use crate::device::Device;
 use crate::http::{Http, encode};
 use crate::line::Line;
-use crate::node::{CURL_CONTENT_TYPE, Node, Setup};
+use crate::node::{CURL_CONTENT_TYPE, JSON_CONTENT_TYPE, Node, Setup};
 
 const SEND: &str = "/v1/devices/tv-1/messages";
-const ENVELOPE: (&str, &str) = ("Content-Type", "application/json");
 /// A node whose blocked lines stay.
 const PATIENT: [&str; 2] = [
     "limits.outbox_stall_timeout=60s",
@@ -56,7 +55,7 @@ fn heard(node: &Node, mut line: Line) -> Vec<Value> {
 fn send(node: &Node, envelope: &Value) -> Http {
     let http = Http::connect(node.ready.api);
     let body = envelope.to_string();
-    assert!(http.send(encode("POST", SEND, &[ENVELOPE], body.as_bytes())));
+    assert!(http.send(encode("POST", SEND, &[JSON_CONTENT_TYPE], body.as_bytes())));
     http
 }
 
@@ -153,9 +152,7 @@ fn the_newest_message_takes_the_oldests_place() {
 fn a_message_of_a_device_waits_on_the_same_terms() {
     let node = Node::start(&PATIENT);
     let line = blocked(&node);
-    let path = "/ws?device_id=tv-2&user_id=ann";
-    let mut sender = Device::open(node.ready.devices, path, &[]).unwrap();
-    sender.await_welcome();
+    let mut sender = Device::connect_of(&node, "tv-2", "ann");
     let mut send = |id: u32, terms: Value| {
         let mut frame = json!({"type": "send", "id": id, "to": {"device": "tv-1"}, "data": id});
         let fields = frame.as_object_mut().unwrap();
@@ -191,22 +188,17 @@ fn a_message_of_a_device_waits_on_the_same_terms() {
 
 #[test]
 fn a_collapse_key_is_its_senders_own() {
-    let setup = Setup::new(&PATIENT);
-    let keys = ["billing", "sports"].map(|name| {
-        let path = setup.file(name, format!("{name}-key-of-some-length-0123456789\n"));
-        format!(
-            "[[api.keys]]\nname = {name:?}\nkey_file = {path:?}\nroles = [\"send\", \"read\"]\n"
-        )
-    });
-    let setup = setup.config(&keys.concat());
-    let node = setup
-        .api_key("billing-key-of-some-length-0123456789")
-        .start();
+    let mut setup = Setup::new(&PATIENT).api_key("billing-key-of-some-length-0123456789");
+    for name in ["billing", "sports"] {
+        let key = format!("{name}-key-of-some-length-0123456789\n");
+        setup = setup.key(name, &key, &["send", "read"]);
+    }
+    let node = setup.start();
     let line = blocked(&node);
     for name in ["sports", "billing", "sports"] {
         let bearer = format!("Bearer {name}-key-of-some-length-0123456789");
         let body = json!({"data": name, "collapse_key": "k", "wait": "queued"}).to_string();
-        let headers = [ENVELOPE, ("Authorization", &bearer)];
+        let headers = [JSON_CONTENT_TYPE, ("Authorization", &bearer)];
         let answer = Http::connect(node.ready.api).request("POST", SEND, &headers, body.as_bytes());
         assert_eq!(answer.status, 202, "{}", answer.text());
     }

@@ -275,12 +275,10 @@ fn what_cannot_be_carried_out_is_answered_and_the_stream_stays() {
 
 #[test]
 fn only_a_key_that_may_send_opens_a_stream() {
-    let setup = Setup::new(&[]);
-    let keys = [("sender", "send"), ("reader", "read")].map(|(name, role)| {
-        let path = setup.file(name, format!("{name}-key-0123456789"));
-        format!("[[api.keys]]\nname = \"{name}\"\nkey_file = {path:?}\nroles = [\"{role}\"]\n")
-    });
-    let node = setup.config(&keys.concat()).start();
+    let node = Setup::new(&[])
+        .key("sender", "sender-key-0123456789", &["send"])
+        .key("reader", "reader-key-0123456789", &["read"])
+        .start();
     let open = |headers: &[(&str, &str)]| Device::open(node.ready.peer, PATH, headers);
     let bearer = |key: &'static str| ("Authorization", key);
     assert_eq!(open(&[PROTOCOL]).unwrap_err(), 401);

@@ -88,7 +88,6 @@ pub(crate) fn jwt_setup(settings: &[&str], hs256: &Issuer, es256: &Issuer, auth:
     let setup = Setup::new(settings);
     let secret = setup.file("hs256.key", &hs256.verifier);
     let public = setup.file("es256.pem", &es256.verifier);
-    let api_key = setup.file("api.key", API_KEY);
     let toml = format!(
         r#"
         [auth]
@@ -101,13 +100,12 @@ pub(crate) fn jwt_setup(settings: &[&str], hs256: &Issuer, es256: &Issuer, auth:
         [[auth.keys]]
         algorithm = "ES256"
         public_key_file = {public:?}
-        [[api.keys]]
-        name = "all"
-        key_file = {api_key:?}
-        roles = ["send", "read", "admin"]
         "#
     );
-    setup.config(&toml).api_key(API_KEY)
+    let setup = setup
+        .config(&toml)
+        .key("all", API_KEY, &["send", "read", "admin"]);
+    setup.api_key(API_KEY)
 }
 
 /// The key of the node's own requests.

@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 
 use crate::api::clock::wall;
 use crate::base::id::{MessageId, ShardId};
+use crate::base::time::millis;
 use crate::mailbox::broadcast::{Broadcast, Progress, Standing};
 use crate::mailbox::command::{Completion, Post};
 use crate::metrics::{BroadcastEnding, Cell};
 use crate::reactor::idempotency::Digest;
 use crate::reactor::node::Node;
 use crate::reactor::pressure::Pressure;
-use crate::reactor::sweep::millis;
 use crate::wire::broadcast::{BroadcastRequest, BroadcastState, BroadcastStatus};
 use crate::wire::error::ErrorCode;
 
@@ -86,7 +86,10 @@ impl History {
                 })
                 .ok_or((ErrorCode::IdempotencyConflict, cause));
         }
-        let running = kept.entries.iter().filter(|entry| !entry.has_ended());
+        let running = kept
+            .entries
+            .iter()
+            .filter(|entry| !entry.standing.is_ended());
         let running_max = self.node.settings.load().broadcast.running_max;
         if running.count() >= running_max as usize {
             let cause = "as many broadcasts are under way as may be (broadcast.running_max)";
@@ -190,11 +193,6 @@ impl History {
 }
 
 impl Entry {
-    /// Whether it makes room for another one.
-    fn has_ended(&self) -> bool {
-        self.standing.is_ended()
-    }
-
     fn state(&self, is_ended: bool, unreached: u64) -> BroadcastState {
         if self.standing.is_cancelled() {
             BroadcastState::Cancelled
@@ -223,7 +221,10 @@ impl Kept {
     fn keep(&mut self, entry: Entry) {
         self.entries.push_back(entry);
         if self.entries.len() > KEPT_MAX
-            && let Some(oldest) = self.entries.iter().position(|entry| entry.has_ended())
+            && let Some(oldest) = self
+                .entries
+                .iter()
+                .position(|entry| entry.standing.is_ended())
         {
             self.entries.remove(oldest);
         }

@@ -17,6 +17,7 @@ use utoipa::IntoParams;
 use crate::api::ControlPlane;
 use crate::api::broadcast::history::Begun;
 use crate::api::caller::Sender;
+use crate::api::device::KeyHeader;
 use crate::api::failure::Failure;
 use crate::base::id::MessageId;
 use crate::protocol::broadcast::broadcast_request;
@@ -26,20 +27,17 @@ use crate::wire::error::ErrorCode;
 
 pub mod history;
 
-/// The options of a broadcast that come as headers.
+/// How long a broadcast may wait.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(
     dead_code,
     reason = "read by protocol/header.rs; this is its documentation"
 )]
-pub(crate) struct BroadcastHeaders {
+struct TtlHeader {
     /// For how many seconds after acceptance the message may still be written.
     #[param(rename = "TTL")]
     ttl: Option<u64>,
-    /// 1 to 255 visible ASCII characters: the same request with the same key is carried out once.
-    #[param(rename = "Idempotency-Key")]
-    idempotency_key: Option<String>,
 }
 
 /// Begins to send a message to all lines of this node, or to those that are meant, and answers at once. A body of type
@@ -49,7 +47,7 @@ pub(crate) struct BroadcastHeaders {
     path = "/v1/broadcasts",
     operation_id = "begin_broadcast",
     tag = "broadcasts",
-    params(BroadcastHeaders),
+    params(TtlHeader, KeyHeader),
     request_body(content(
         (BroadcastEnvelope<'_> = "application/json"),
         (Vec<u8> = "application/octet-stream"),

@@ -95,7 +95,7 @@ impl Subscriber for Inlet {
         match notice {
             Notice::Happened(number, event) => {
                 if self.interest.covers(event) && !self.queue.push(*number, event) {
-                    self.node.events.count_missed_by_reader(1);
+                    self.node.events.count_missed_by_reader();
                 }
             }
             // Whether they were of interest nobody can tell any more.

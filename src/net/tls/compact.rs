@@ -90,12 +90,7 @@ impl Compact {
                     }
                 }
                 Ok((Content::Handshake, count)) => {
-                    let mut message = [0; 5];
-                    let is_whole = count == message.len();
-                    if is_whole {
-                        let place = at + HEADER_BYTES;
-                        message.copy_from_slice(&buf[place..place + count]);
-                    }
+                    let message = &buf[at + HEADER_BYTES..at + HEADER_BYTES + count];
                     self.handle_key_update(message, &mut opened, outgoing);
                 }
             }
@@ -104,8 +99,8 @@ impl Compact {
     }
 
     /// The only message of a handshake that may come now (section 4.6.3). Nobody cuts its five bytes.
-    fn handle_key_update(&mut self, message: [u8; 5], opened: &mut Opened, outgoing: &mut Vec<u8>) {
-        let [KEY_UPDATE, 0, 0, 1, request @ (0 | 1)] = message else {
+    fn handle_key_update(&mut self, message: &[u8], opened: &mut Opened, outgoing: &mut Vec<u8>) {
+        let [KEY_UPDATE, 0, 0, 1, request @ (0 | 1)] = *message else {
             return self.refuse(BadRecord(UNEXPECTED_MESSAGE), opened, outgoing);
         };
         self.count_update(opened, outgoing);

@@ -56,7 +56,7 @@ impl RecordKeys {
         self.sequence >= RECORDS_PER_KEY_MAX
     }
 
-    /// Appends a record with as much of `plaintext` as one may hold, all of it as a rule; `false` if that cannot be.
+    /// Appends one record with all of `plaintext`; `false`, and nothing appended, if that cannot be.
     pub(super) fn seal(&mut self, content: Content, plaintext: &[u8], out: &mut Vec<u8>) -> bool {
         let (Some(cipher), Some(nonce)) = (self.cipher(), self.next_nonce()) else {
             return false;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::authenticator::AuthError;
 use super::identity::Identity;
 use crate::base::id::is_valid_id;
+use crate::base::time::millis;
 
 /// What we read of a token; other claims are somebody else's.
 #[derive(Debug, Deserialize)]
@@ -132,10 +133,6 @@ fn is_valid_pattern(pattern: &str) -> bool {
 fn claimed_ms(seconds: f64) -> Result<u64, AuthError> {
     let since_epoch = Duration::try_from_secs_f64(seconds).map_err(|_| AuthError::BadClaim)?;
     Ok(millis(since_epoch))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const LABELS_MAX: usize = 8;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::id::{ConnectionId, Location, MessageId};
-use crate::base::time::Now;
+use crate::base::time::{Now, millis};
 use crate::mailbox::command::{Delivery, Recipient, Terms, Ticket, Way};
 use crate::mailbox::sender::Sender;
 use crate::protocol::push::Refused;
@@ -11,7 +11,6 @@ use crate::reactor::api::ApiContext;
 use crate::reactor::idempotency::{Bounds, Claim, Digest, Keyed, Known};
 use crate::reactor::receipt::{GONE, Receipt};
 use crate::reactor::settings::Settings;
-use crate::reactor::sweep::millis;
 use crate::wire::envelope::SendRequest;
 use crate::wire::error::ErrorCode;
 
@@ -27,10 +26,7 @@ pub(super) fn check_payload(request: &SendRequest, settings: &Settings) -> Resul
 
 /// How long the request waits for its level.
 pub(super) fn patience_ms(request: &SendRequest, settings: &Settings) -> u64 {
-    let timeout_ms = request
-        .timeout_ms
-        .unwrap_or_else(|| millis(settings.api.timeout_default));
-    timeout_ms.min(millis(settings.api.timeout_max))
+    settings.patience_ms(request.timeout_ms)
 }
 
 /// Whether a request is to be carried out.

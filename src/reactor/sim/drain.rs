@@ -28,10 +28,15 @@ impl World {
         }
         self.tell_all(|| Command::Resume);
         self.step(0);
+        let streams_asked = self.streams_asked();
         let asked = self.asked() - asked_before;
         assert!(asked <= before, "{asked} of {before} were asked");
         for _ in 0..60 {
             self.step(100);
+            assert!(
+                self.streams_asked() <= streams_asked,
+                "a stream was asked after it was called back"
+            );
         }
         assert_eq!(
             self.asked() - asked_before,
@@ -42,6 +47,15 @@ impl World {
 
     fn asked(&self) -> u64 {
         total(&self.node.cells, |cells| &cells.drain_asked)
+    }
+
+    /// Streams that were asked and are still there.
+    fn streams_asked(&self) -> usize {
+        let conns = self.shards.iter().flat_map(|shard| shard.arena.iter());
+        conns
+            .filter_map(|(_, conn)| conn.stream())
+            .filter(|stream| stream.leaving == Some(CloseReason::Drain))
+            .count()
     }
 
     pub(super) fn drain(&mut self) {

@@ -159,8 +159,8 @@ pub(super) fn descriptors_needed(wanted: &Wanted, machine: &Machine) -> u64 {
     wanted.lines.div_ceil(tables) + SPARE_DESCRIPTORS
 }
 
-/// What an idle line takes: 168 bytes of ours and 4.2 KB of kernel memory for its socket, as measured at 240,000 and at
-/// 100,000 lines (`loadtest/results`, idle), with a little on top.
+/// What an idle line takes: 195 bytes of ours at 240,000 lines, accounts included, and about 4.1 KB of kernel memory for
+/// its socket, as measured (`loadtest/results`, idle), with a little on top.
 const LINE_BYTES: u64 = 4_400;
 /// What TLS 1.3 adds to it: keys, their schedule, two buffers that are empty. TLS 1.2 takes three times as much.
 const TLS_BYTES: u64 = 1_300;

@@ -6,7 +6,7 @@ use tungstenite::Message;
 use crate::canary::Canary;
 use crate::device::Device;
 use crate::http::{Answer, Http, encode};
-use crate::node::{CURL_CONTENT_TYPE, Node};
+use crate::node::{CURL_CONTENT_TYPE, JSON_CONTENT_TYPE, Node};
 
 const SEND: &str = "/v1/devices/tv-1/messages";
 
@@ -230,7 +230,7 @@ fn times_to_live_at_their_ends_are_taken_or_refused() {
         ("null", 200),
     ] {
         let body = format!(r#"{{"data":1,"ttl_ms":{ttl_ms}}}"#);
-        let json = [("Content-Type", "application/json")];
+        let json = [JSON_CONTENT_TYPE];
         check(
             &body,
             status,

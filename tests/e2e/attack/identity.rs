@@ -209,12 +209,9 @@ fn a_token_with_numbers_at_their_ends_is_taken_or_refused_and_harms_nobody() {
 #[test]
 fn a_key_is_refused_alike_however_near_it_comes() {
     const ROUNDS: usize = 100;
-    let setup = Setup::new(&["reactor.threads=1"]);
     let right = "a-key-of-some-length-that-is-right-0123456789";
-    let path = setup.file("api.key", right);
-    let keys =
-        format!("[[api.keys]]\nname = \"a\"\nkey_file = {path:?}\nroles = [\"send\", \"read\"]\n");
-    let node = setup.config(&keys).api_key(right).start();
+    let setup = Setup::new(&["reactor.threads=1"]).key("a", right, &["send", "read"]);
+    let node = setup.api_key(right).start();
     let mut canary = Canary::on(&node);
     let near = format!("{}x", &right[..right.len() - 1]);
     let mut http = Http::connect(node.ready.api);
