@@ -23,7 +23,7 @@ pub(super) struct Peak {
 impl Stage {
     /// Ends all lines.
     pub(crate) fn end_lines(&mut self) -> Result<Catch, RunError> {
-        let swarm = std::mem::replace(&mut self.swarm, Swarm::empty());
+        let swarm = std::mem::replace(&mut self.swarm, Swarm::empty(self.node.serving));
         Ok(swarm.stop(cut(&self.node))?)
     }
 

@@ -107,18 +107,17 @@ pub(crate) enum Cut {
 impl Swarm {
     /// Starts the threads, and with them the ramp.
     pub(crate) fn start(plan: SwarmPlan, clock: Clock) -> io::Result<Self> {
-        let mut swarm = Self::empty();
-        swarm.order = Arc::new(Order::new(plan.serving));
+        let mut swarm = Self::empty(plan.serving);
         swarm.grow(plan, clock)?;
         Ok(swarm)
     }
 
-    /// A swarm without a thread.
-    pub(crate) fn empty() -> Self {
+    /// A swarm without a thread, of whose targets so many serve at first.
+    pub(crate) fn empty(serving: usize) -> Self {
         Self {
             threads: Vec::new(),
             tallies: Vec::new(),
-            order: Arc::new(Order::new(1)),
+            order: Arc::new(Order::new(serving)),
             laps: 0,
         }
     }
