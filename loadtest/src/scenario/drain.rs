@@ -6,13 +6,14 @@ use clap::{Args, ValueEnum};
 use ureq::http::Method;
 
 use crate::arg::CommonArg;
+use crate::make::Make;
 use crate::report::{Figure, Record};
 use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell};
 use crate::scenario::storm::back_figures;
 use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
-use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, ramp_warning};
 use crate::screen::Screen;
 
 /// Drain a node, and measure what its devices feel
@@ -83,6 +84,9 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
         ));
     }
     let moves = arg.next || !server.next_target.is_empty();
+    if is_own && lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
+        return Err(RunError::Usage(ONLY_OURS_AGAIN));
+    }
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = arg.returning.habit(&names, WINDOW);

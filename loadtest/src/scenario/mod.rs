@@ -128,6 +128,8 @@ const NO_RECORDS: &str = "of all makes only tautline takes messages from lines o
 /// What is missing when nobody says where messages go.
 pub(crate) const NO_PUSH_PATH: &str =
     "pushing to a raw server needs a path, such as --push-path /push/{device}";
+/// What is killed or drained and then started again.
+const ONLY_OURS_AGAIN: &str = "of all makes only tautline is started again";
 /// The second byte of the loopback addresses that lines connect from.
 const LINE_NET: u8 = 1;
 /// A generator later than this in more than one of a hundred cases tells of itself, not of the server.

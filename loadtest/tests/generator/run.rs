@@ -100,6 +100,12 @@ pub(crate) fn assert_named(run: &Run, lie: Lie, fault: &str) {
     assert!(run.faults().contains(fault), "{lie:?}: {}", run.faults());
 }
 
+/// It does not even begin, and says why.
+pub(crate) fn assert_refused(output: &Output, why: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains(why), "{told}");
+}
+
 /// Each lie is named; all at once, since such runs mostly wait for what does not come.
 pub(crate) fn assert_all_named(scenario: impl Fn(Lie) -> Run + Sync, lies: &[(Lie, &str)]) {
     thread::scope(|scope| {
