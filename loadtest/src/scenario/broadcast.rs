@@ -44,8 +44,8 @@ pub(crate) struct BroadcastArg {
     pub(crate) common: CommonArg,
 }
 
-/// With the ramp and the pauses these are as many phases as a canary tells apart.
-const BROADCASTS_MAX: i64 = 7;
+/// Each has a histogram of its latencies in every thread.
+const BROADCASTS_MAX: i64 = 100;
 /// The call.
 const PATH: &str = "/v1/broadcasts";
 /// Around each broadcast, so that it meets a quiet server, and what comes twice is seen.

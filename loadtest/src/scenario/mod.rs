@@ -245,7 +245,7 @@ impl Stage {
             at_s: self.clock.now().as_secs_f64(),
         });
         if let Some(canary) = &mut self.canary {
-            canary.start_lap(phase, self.clock.now());
+            canary.start_phase(phase, self.clock.now());
         }
         let start = (self.clock.now(), self.node.tasks());
         loop {

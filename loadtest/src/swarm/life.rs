@@ -221,7 +221,7 @@ impl SwarmThread {
         if shadows.is_some_and(|shadows| shadows.cover(id, intended, now)) {
             return None;
         }
-        if let Some(lap) = self.order.lap(mark.intended_ns) {
+        if let Some(lap) = self.laps.place(&self.order, mark.intended_ns) {
             let latency = now.saturating_sub(intended);
             self.catch.record(lap, latency);
             if let Some(timeline) = &mut self.catch.timeline {
