@@ -7,7 +7,6 @@ use clap::Args;
 
 use crate::arg::{CommonArg, parse_some_rate};
 use crate::dialect::{Dialect, Template};
-use crate::name::{ACCOUNT_LINES, Names};
 use crate::oracle::Verdict;
 use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
@@ -70,15 +69,14 @@ pub(crate) fn run(arg: &LadderArg) -> Result<(Record, Screen), RunError> {
     let push_path = arg.push_path.clone().or_else(usual);
     let push_path = push_path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
     let part = |from: u32, to: u32| {
-        let names = Names::new(lines.first_line + from, to - from, ACCOUNT_LINES);
-        lines.dialect(names, 0, push_path.clone())
+        lines.dialect(lines.names_of(from, to - from), 0, push_path.clone())
     };
     let first = part(0, rungs[0])?;
     let (mut stage, before) =
         Stage::open("ladder", &arg.common, &settings, first, Habit::default())?;
     let api = stage.node.api.clone();
     let api = api.ok_or(RunError::Usage("pushing to a --target needs --api"))?;
-    let names = Names::new(lines.first_line, lines.connections, ACCOUNT_LINES);
+    let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, push_path.clone())?;
     let mut book = Book::empty(Ledger::of(&names));
     let mut measured = Vec::new();
@@ -166,7 +164,7 @@ fn push(
     book: Book,
     rung: &mut Rung,
 ) -> Result<Book, RunError> {
-    let reached = Names::new(arg.common.lines.first_line, rung.lines, ACCOUNT_LINES);
+    let reached = arg.common.lines.names_of(0, rung.lines);
     let plan = SenderPlan {
         dialect: Arc::new(dialect.clone()),
         medium,

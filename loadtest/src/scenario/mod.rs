@@ -386,7 +386,6 @@ pub(crate) fn open_node(
         let node = Node::attach(&server.target, api, peer, server.pid, &server.next_target)?;
         return Ok(node.at_addresses(&AddressBlock::all(&server.destinations)));
     }
-    let cores = u32::try_from(machine::cores()).unwrap_or(1);
     let make = lines.against;
     for setting in &server.set {
         ServerPlan::check_setting(make, setting)?;
@@ -396,7 +395,7 @@ pub(crate) fn open_node(
         program: server.server.clone(),
         reactors: server
             .reactors
-            .unwrap_or_else(|| lines.connections.div_ceil(REACTOR_LINES).max(cores)),
+            .unwrap_or_else(|| lines.connections.div_ceil(REACTOR_LINES).max(machine::cores())),
         is_tls: arg.tls.tls,
         settings: [settings, &server.set].concat(),
     };
@@ -421,7 +420,7 @@ fn swarm_plan(
 ) -> io::Result<SwarmPlan> {
     let sockets = if habit.leaves_ghosts { 2 } else { 1 };
     Ok(SwarmPlan {
-        lanes: u32::try_from(machine::cores()).unwrap_or(1),
+        lanes: machine::cores(),
         thread_lines_max: descriptor::lines_per_thread()? / sockets,
         targets: node.devices.clone(),
         serving: node.serving,
