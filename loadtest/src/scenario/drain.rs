@@ -189,13 +189,8 @@ fn await_leaving(
     lines: u64,
 ) -> Result<Reading, RunError> {
     let deadline = before.at + arg.deadline + arg.returning.back_timeout;
-    stage.watch("leave", lines, |reading| {
-        let is_over = reading.at > deadline;
-        if is_over {
-            lines
-        } else {
-            reading.total.ended - before.total.ended
-        }
+    stage.watch_until("leave", lines, deadline, |reading| {
+        reading.total.ended - before.total.ended
     })
 }
 

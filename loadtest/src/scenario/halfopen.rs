@@ -129,10 +129,7 @@ fn vanish(
     let vanished = u64::from(part.count);
     let noticed = || shadows.map_or(0, Shadows::noticed);
     let deadline = at + arg.notice_max;
-    stage.watch("vanish", vanished, |reading| {
-        let is_over = reading.at > deadline;
-        if is_over { vanished } else { noticed() }
-    })?;
+    stage.watch_until("vanish", vanished, deadline, |_| noticed())?;
     let noticed = noticed();
     let rss_peak = stage.rss_peak();
     stage.swarm.strike(strike(stage.clock.now(), Blow::Wake));

@@ -13,7 +13,7 @@ use crate::oracle::ledger::Ledger;
 use crate::report::{Figure, Record};
 use crate::scenario::idle::heartbeat_settings;
 use crate::scenario::reading::{Reading, count};
-use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
+use crate::scenario::sending::{self, ANSWER_TIMEOUT, finish_sending, verdict_figures};
 use crate::scenario::{NO_PUSH_PATH, RunError, Stage, ramp_warning};
 use crate::schedule::Spread;
 use crate::screen::Screen;
@@ -185,17 +185,7 @@ fn push(
         until: from + arg.send,
     })?;
     let after = stage.hold("send", arg.send)?;
-    stage.watch("answers", 1, |_| u64::from(sender.is_done()))?;
-    let book = sender.stop()?;
-    let (accepted, deadline) = (book.ledger.accepted(), stage.clock.now() + ARRIVAL_TIMEOUT);
-    stage.watch("arrivals", accepted, |reading| {
-        let is_over = reading.at > deadline;
-        if is_over {
-            accepted
-        } else {
-            reading.total.messages
-        }
-    })?;
+    let book = finish_sending(stage, sender)?;
     let delivered = count(after.total.messages - before.total.messages);
     if let Some(us) = after
         .server_cpu_us_since(&before)

@@ -265,6 +265,32 @@ impl Stage {
         }
     }
 
+    /// The same until a moment at the latest.
+    pub(crate) fn watch_until(
+        &mut self,
+        phase: &'static str,
+        steps: u64,
+        deadline: Duration,
+        mut step: impl FnMut(&Reading) -> u64,
+    ) -> Result<Reading, RunError> {
+        self.watch(phase, steps, |reading| {
+            if reading.at > deadline {
+                steps
+            } else {
+                step(reading)
+            }
+        })
+    }
+
+    /// The same for what is done or not.
+    pub(crate) fn watch_done(
+        &mut self,
+        phase: &'static str,
+        mut is_done: impl FnMut() -> bool,
+    ) -> Result<Reading, RunError> {
+        self.watch(phase, 1, |_| u64::from(is_done()))
+    }
+
     /// Reads everything now.
     pub(crate) fn read(&self) -> Result<Reading, RunError> {
         Ok(Reading::take(&self.node, self.swarm.total(), self.clock)?)

@@ -44,23 +44,19 @@ impl Stage {
     ) -> Result<Reading, RunError> {
         let (open, ended) = (before.total.open(), before.total.ended);
         let deadline = self.clock.now() + timeout;
-        self.watch(phase, open.max(1), |reading| {
-            let is_struck = reading.total.ended - ended >= expected;
-            if reading.at > deadline {
-                open.max(1)
-            } else if is_struck {
-                reading.total.open().max(u64::from(open == 0))
-            } else {
-                0
+        self.watch_until(phase, open.max(1), deadline, |reading| {
+            if reading.total.ended - ended < expected {
+                return 0;
             }
+            reading.total.open().max(u64::from(open == 0))
         })
     }
 
     /// Waits until all lines that opened are open again, or the time is over.
     pub(crate) fn await_all(&mut self, timeout: Duration) -> Result<Reading, RunError> {
         let deadline = self.clock.now() + timeout;
-        self.watch("return", 1, |reading| {
-            u64::from(reading.total.away() == 0 || reading.at > deadline)
+        self.watch_until("return", 1, deadline, |reading| {
+            u64::from(reading.total.away() == 0)
         })
     }
 
@@ -104,7 +100,7 @@ impl Stage {
                 "only a server that is started here can be started again",
             ));
         };
-        self.watch("restart", 1, |_| u64::from(restart.is_done()))?;
+        self.watch_done("restart", || restart.is_done())?;
         Ok(self.node.finish_restart(restart, self.peak.cpu)?)
     }
 

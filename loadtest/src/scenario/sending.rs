@@ -125,8 +125,8 @@ impl Sent {
 }
 
 /// Waits for the answers and the arrivals still under way, so that what is missing then is lost.
-fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
-    stage.watch("answers", 1, |_| u64::from(sender.is_done()))?;
+pub(super) fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
+    stage.watch_done("answers", || sender.is_done())?;
     let book = sender.stop()?;
     await_arrivals(stage, book.ledger.accepted())?;
     Ok(book)
@@ -135,12 +135,8 @@ fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
 /// Waits until so many messages have arrived, all lines together, or the time for that is over.
 pub(super) fn await_arrivals(stage: &mut Stage, accepted: u64) -> Result<(), RunError> {
     let deadline = stage.clock.now() + ARRIVAL_TIMEOUT;
-    stage.watch("arrivals", accepted, |reading| {
-        if reading.at < deadline {
-            reading.total.messages
-        } else {
-            accepted
-        }
+    stage.watch_until("arrivals", accepted, deadline, |reading| {
+        reading.total.messages
     })?;
     Ok(())
 }

@@ -120,7 +120,7 @@ fn measure_baseline(
     let loop_thread = thread::Builder::new()
         .name("baseline".to_owned())
         .spawn(move || Baseline::measure(plan))?;
-    stage.watch("baseline", 1, |_| u64::from(loop_thread.is_finished()))?;
+    stage.watch_done("baseline", || loop_thread.is_finished())?;
     let panicked = |_| std::io::Error::other("the bare loop panicked");
     Ok((plan, loop_thread.join().map_err(panicked)??))
 }

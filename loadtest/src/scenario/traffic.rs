@@ -191,8 +191,8 @@ impl Traffic {
         for (_, sender) in &self.parts {
             sender.finish();
         }
-        stage.watch("answers", 1, |_| {
-            u64::from(self.parts.iter().all(|(_, sender)| sender.is_done()))
+        stage.watch_done("answers", || {
+            self.parts.iter().all(|(_, sender)| sender.is_done())
         })?;
         let stop = |(name, sender): (_, Sender)| Ok((name, sender.stop()?));
         let books: Vec<_> = self
