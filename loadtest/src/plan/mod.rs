@@ -33,6 +33,8 @@ pub(crate) struct Plan {
 struct PhasePlan {
     name: String,
     parts: Vec<Part>,
+    /// Of all parts together.
+    lines: u32,
 }
 
 /// Why a plan cannot be carried out.
