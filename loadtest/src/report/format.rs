@@ -140,8 +140,9 @@ mod tests {
         let text = json(&numbers).unwrap();
         assert_eq!(serde_json::from_slice::<[f64; 8]>(&text).unwrap(), numbers);
         let nothing = json(&[f64::NAN]).unwrap();
-        assert_eq!(serde_json::from_slice::<[Value; 1]>(&nothing).unwrap(), [
-            Value::Null
-        ]);
+        assert_eq!(
+            serde_json::from_slice::<[Value; 1]>(&nothing).unwrap(),
+            [Value::Null]
+        );
     }
 }

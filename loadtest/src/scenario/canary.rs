@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::arg::CommonArg;
 use crate::clock::Clock;
-use crate::descriptor;
 use crate::dialect::Dialect;
 use crate::name::Names;
 use crate::node::Node;
@@ -15,9 +14,8 @@ use crate::oracle::Verdict;
 use crate::oracle::absence::Absences;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
-use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
-use crate::scenario::{NO_PUSH_PATH, RunError, sources};
-use crate::schedule::Spread;
+use crate::scenario::sending::{self, ARRIVAL_TIMEOUT, verdict_figures};
+use crate::scenario::{RunError, api, push_path, sources, swarm_plan};
 use crate::sender::{Medium, Sender, SenderPlan, Span};
 use crate::swarm::catch::Catch;
 use crate::swarm::ramp::Pacing;
@@ -35,9 +33,7 @@ pub(super) struct Canary {
     phases: Vec<&'static str>,
 }
 
-/// Connections that push to the canary.
-const CONNECTIONS_MAX: u32 = 4;
-/// Pushes without an answer on each; what has to wait for room counts as late all the same.
+/// Pushes without an answer on each connection; what has to wait for room counts as late all the same.
 const PIPELINE_MAX: u32 = 16;
 /// Lines of the canary that open at once: it is not the storm.
 const IN_FLIGHT_MAX: u32 = 64;
@@ -57,33 +53,24 @@ impl Canary {
         if arg.canary.canary == 0 {
             return Ok(None);
         }
-        let api = node.api.clone();
-        let api = api.ok_or(RunError::Usage("a canary of a --target needs --api"))?;
+        let api = api(node, "a canary of a --target needs --api")?;
         let names = Names::tagged(rand::random(), arg.canary.canary);
-        let rows = names.rows(CONNECTIONS_MAX.min(arg.canary.canary));
-        let path = arg.canary.canary_path.clone();
-        let path = path.or_else(|| arg.lines.against.push_path());
-        let path = path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
+        let rows = names.all().rows();
+        let path = push_path(arg.canary.canary_path.as_ref(), arg.lines.against)?;
         let dialect = arg.lines.dialect(names, 0, path)?;
         let habit = Habit {
             window: Some(window),
             ..Habit::default()
         };
         let swarm = open_lines(arg, node, tls, (dialect.clone(), habit), clock)?;
+        let medium = Medium::Http {
+            api,
+            pipeline: PIPELINE_MAX,
+        };
         let plan = SenderPlan {
-            dialect: Arc::new(dialect),
-            medium: Medium::Http {
-                api,
-                pipeline: PIPELINE_MAX,
-            },
-            rows,
             rate: Some(arg.canary.canary_rate),
-            spread: Spread::Poisson,
-            body_bytes: 0,
-            answer_timeout: ANSWER_TIMEOUT,
             seed: rand::random(),
-            shadows: None,
-            mends: false,
+            ..SenderPlan::new(dialect, medium, rows)
         };
         let sender = Sender::open(plan, clock).map_err(RunError::Sender)?;
         sender.start(Span {
@@ -150,8 +137,8 @@ impl Canary {
 /// The latencies of all phases together, then of each.
 fn phase_figures(phases: &[&str], catch: &Catch) -> Vec<Figure> {
     let each = phases.iter().zip(&catch.laps);
-    let each = each
-        .flat_map(|(phase, lap)| lap.figures(&format!("canary.{}", phase.replace('-', "_"))));
+    let each =
+        each.flat_map(|(phase, lap)| lap.figures(&format!("canary.{}", phase.replace('-', "_"))));
     let all = catch.delivery().figures("canary").into_iter();
     all.chain(each).collect()
 }
@@ -166,15 +153,9 @@ fn open_lines(
     let lines = u64::from(dialect.names.lines());
     let plan = SwarmPlan {
         lanes: 1,
-        thread_lines_max: descriptor::lines_per_thread()?,
-        targets: node.devices.clone(),
-        serving: node.serving,
         sources: sources(node, &arg.lines, CANARY_NET),
-        tls,
-        dialect,
         pacing: Pacing::InFlight(IN_FLIGHT_MAX),
-        open_timeout: arg.lines.open_timeout,
-        habit,
+        ..swarm_plan(node, &arg.lines, tls, dialect, habit)?
     };
     let swarm = Swarm::start(plan, clock)?;
     while swarm.total().settled() < lines && !swarm.is_broken() {

@@ -1,6 +1,5 @@
 //! The same server with more and more lines: how costs grow.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,9 +12,8 @@ use crate::oracle::ledger::Ledger;
 use crate::report::{Figure, Record};
 use crate::scenario::idle::heartbeat_settings;
 use crate::scenario::reading::{Reading, count};
-use crate::scenario::sending::{self, ANSWER_TIMEOUT, finish_sending, verdict_figures};
-use crate::scenario::{NO_PUSH_PATH, RunError, Stage, ramp_warning};
-use crate::schedule::Spread;
+use crate::scenario::sending::{self, finish_sending, verdict_figures};
+use crate::scenario::{NO_API, RunError, Stage, api, push_path, ramp_warning};
 use crate::screen::Screen;
 use crate::sender::book::Book;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
@@ -56,8 +54,7 @@ struct Rung {
     figures: Vec<(&'static str, f64, &'static str)>,
 }
 
-/// Connections that push, and pushes without an answer on each.
-const CONNECTIONS_MAX: u32 = 4;
+/// Pushes without an answer on each connection.
 const PIPELINE_MAX: u32 = 16;
 
 /// Runs the scenario.
@@ -65,17 +62,13 @@ pub(crate) fn run(arg: &LadderArg) -> Result<(Record, Screen), RunError> {
     let rungs = rungs(arg);
     let lines = &arg.common.lines;
     let settings = heartbeat_settings(arg.ping_after);
-    let usual = || lines.against.push_path();
-    let push_path = arg.push_path.clone().or_else(usual);
-    let push_path = push_path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
-    let part = |from: u32, to: u32| {
-        lines.dialect(lines.names_of(from, to - from), 0, push_path.clone())
-    };
+    let push_path = push_path(arg.push_path.as_ref(), lines.against)?;
+    let part =
+        |from: u32, to: u32| lines.dialect(lines.names_of(from, to - from), 0, push_path.clone());
     let first = part(0, rungs[0])?;
     let (mut stage, before) =
         Stage::open("ladder", &arg.common, &settings, first, Habit::default())?;
-    let api = stage.node.api.clone();
-    let api = api.ok_or(RunError::Usage("pushing to a --target needs --api"))?;
+    let api = api(&stage.node, NO_API)?;
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, push_path.clone())?;
     let mut book = Book::empty(Ledger::of(&names));
@@ -165,17 +158,11 @@ fn push(
     rung: &mut Rung,
 ) -> Result<Book, RunError> {
     let reached = arg.common.lines.names_of(0, rung.lines);
+    let rows = reached.all().rows();
     let plan = SenderPlan {
-        dialect: Arc::new(dialect.clone()),
-        medium,
-        rows: reached.rows(CONNECTIONS_MAX.min(rung.lines)),
         rate: Some(arg.rate),
-        spread: Spread::Poisson,
-        body_bytes: 0,
-        answer_timeout: ANSWER_TIMEOUT,
         seed: u64::from(rung.lines),
-        shadows: None,
-        mends: false,
+        ..SenderPlan::new(dialect.clone(), medium, rows)
     };
     let sender = Sender::resume(plan, book, stage.clock).map_err(RunError::Sender)?;
     let (before, from) = (stage.read()?, stage.clock.now());

@@ -34,11 +34,12 @@ use thiserror::Error;
 
 use crate::address::{self, AddressBlock};
 use crate::arg::{CommonArg, LineArg, TlsArg};
-use crate::clock::Clock;
+use crate::clock::{Clock, nanoseconds};
 use crate::descriptor;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Template};
 use crate::machine;
 use crate::make::Make;
+use crate::node::target::Target;
 use crate::node::{Node, NodeError, ServerPlan};
 use crate::plan::PlanError;
 use crate::report::{Figure, Phase, Record};
@@ -126,8 +127,10 @@ const OWN_SCENARIOS: [(&str, &str); 3] = [
 ];
 const NO_RECORDS: &str = "of all makes only tautline takes messages from lines or streams";
 /// What is missing when nobody says where messages go.
-pub(crate) const NO_PUSH_PATH: &str =
+const NO_PUSH_PATH: &str =
     "pushing to a raw server needs a path, such as --push-path /push/{device}";
+/// What is missing when nobody says where they are posted.
+const NO_API: &str = "pushing to a --target needs --api";
 /// What is killed or drained and then started again.
 const ONLY_OURS_AGAIN: &str = "of all makes only tautline is started again";
 /// The second byte of the loopback addresses that lines connect from.
@@ -228,8 +231,9 @@ impl Stage {
         time: Duration,
     ) -> Result<Reading, RunError> {
         let start = self.clock.now();
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.watch(phase, ms(time), |reading| ms(reading.at - start))
+        self.watch(phase, nanoseconds(time), |reading| {
+            nanoseconds(reading.at - start)
+        })
     }
 
     /// Draws and reads until `step` has reached `steps`, or the run cannot go on, which the record then says.
@@ -419,13 +423,21 @@ pub(crate) fn open_node(
     let plan = ServerPlan {
         make,
         program: server.server.clone(),
-        reactors: server
-            .reactors
-            .unwrap_or_else(|| lines.connections.div_ceil(REACTOR_LINES).max(machine::cores())),
+        reactors: server.reactors.unwrap_or_else(|| {
+            lines
+                .connections
+                .div_ceil(REACTOR_LINES)
+                .max(machine::cores())
+        }),
         is_tls: arg.tls.tls,
         settings: [settings, &server.set].concat(),
     };
     Node::start(&plan, |text| screen.say(text))
+}
+
+/// A setting for a server that is started.
+fn time_setting(key: &str, time: Duration) -> String {
+    format!("{key}={}ms", time.as_millis())
 }
 
 fn tls_plan(node: &Node, arg: &TlsArg) -> Result<Option<Arc<TlsPlan>>, TlsError> {
@@ -457,6 +469,17 @@ fn swarm_plan(
         open_timeout: lines.open_timeout,
         habit,
     })
+}
+
+/// Where messages go: where one says, or else where servers of this make take them.
+fn push_path(asked: Option<&Template>, make: Make) -> Result<Template, RunError> {
+    let path = asked.cloned().or_else(|| make.push_path());
+    path.ok_or(RunError::Usage(NO_PUSH_PATH))
+}
+
+/// The server's API; `missing` says what is needed for what.
+fn api(node: &Node, missing: &'static str) -> Result<Target, RunError> {
+    node.api.clone().ok_or(RunError::Usage(missing))
 }
 
 /// `net` keeps swarms apart on loopback.

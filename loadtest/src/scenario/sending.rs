@@ -1,6 +1,5 @@
 //! What the scenarios that send have in common: a warm-up, a measured time, an account of every message.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::arg::SendArg;
@@ -25,8 +24,7 @@ pub(super) struct Sent {
     book: Book,
 }
 
-/// How long the last answers may take, and then the last arrivals.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last arrivals may take after the last answers.
 pub(super) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// An arrival taken up later than this was kept waiting by the generator.
 const LATE: Duration = Duration::from_millis(1);
@@ -50,16 +48,11 @@ impl Sent {
         let senders = rows.len();
         let reached_lines = rows.iter().map(|row| row.count).sum();
         let plan = SenderPlan {
-            dialect: Arc::new(dialect),
-            medium,
-            rows,
             rate: (arg.rate > 0.0).then_some(arg.rate),
             spread: arg.spread,
             body_bytes: arg.body_bytes,
-            answer_timeout: ANSWER_TIMEOUT,
             seed: arg.seed,
-            shadows: None,
-            mends: false,
+            ..SenderPlan::new(dialect, medium, rows)
         };
         let sender = Sender::open(plan, stage.clock).map_err(RunError::Sender)?;
         let record_from = stage.clock.now() + arg.warmup;

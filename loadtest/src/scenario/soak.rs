@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::arg::{CommonArg, parse_rate, parse_share};
 use crate::dialect::Dialect;
-use crate::name::{Names, Part as Lines};
+use crate::name::{Lines, Names};
 use crate::report::{Figure, Record};
 use crate::scenario::d2d::{LIMITS, device_lines};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
@@ -260,7 +260,7 @@ impl Cast {
             push,
             slow: after(push, slow),
             vanishing,
-            all: names.split(0.0).0.selection(),
+            all: names.all().selection(),
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::name::Names;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell};
-use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
+use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, ramp_warning};
 use crate::screen::Screen;
 use crate::swarm::Habit;
@@ -78,7 +78,7 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     let shadows = habit.shadows.clone();
     let (mut stage, before) = Stage::open("storm", &arg.common, &[], dialect.clone(), habit)?;
     let ramped = stage.ramp()?;
-    let rows = names.rows(CONNECTIONS_MAX.min(names.lines()));
+    let rows = names.all().rows();
     let part = arg
         .traffic
         .part(&stage, "push", rows, arg.traffic.push_rate)?;
@@ -145,11 +145,7 @@ struct Storm {
 
 /// Cuts the lines and waits until they are back.
 fn blow_over(stage: &mut Stage, arg: &StormArg, names: &Names) -> Result<Storm, RunError> {
-    let lines = Selection {
-        first: names.first(),
-        count: names.lines(),
-        share: arg.share,
-    };
+    let lines = names.all().share(arg.share);
     let before = stage.read()?;
     stage.start_peak();
     match arg.cut.blow(arg.notice) {

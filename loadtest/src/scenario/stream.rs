@@ -53,7 +53,7 @@ pub(crate) fn run(arg: &StreamArg) -> Result<(Record, Screen), RunError> {
         return Err(RunError::Usage("there are more streams than lines"));
     }
     let names = lines.names();
-    let rows = names.rows(arg.streams);
+    let rows = names.all().rows_of(arg.streams);
     let dialect = lines.dialect(names, 0, Template::root())?;
     let settings = [SETTING.to_owned()];
     let (mut stage, before) = Stage::open(
