@@ -13,10 +13,11 @@ use crate::stage::Outcome;
 use crate::workspace::Workspace;
 
 /// Makes that have to be fetched, and by what.
-const RIVALS: [(&str, &str); 3] = [
+const RIVALS: [(&str, &str); 4] = [
     ("nchan", "apt-get"),
     ("nchan-default", "apt-get"),
     ("bun", "npm"),
+    ("centrifugo", "go"),
 ];
 /// Enough to see that it works; heartbeats of a second are the shortest that all of them have.
 const FEW: [&str; 7] = [
