@@ -1,7 +1,7 @@
 //! Doubles of other makes: as much of nchan and Centrifugo as the generator speaks to, and no patience with mistakes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
+
+use crate::request::HttpRequest;
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +163,11 @@ fn subscribe(foreign: Foreign, line: &mut WebSocket<TcpStream>) -> Option<String
 fn serve_api(foreign: Foreign, mut stream: TcpStream, state: &Arc<Mutex<State>>) -> Option<()> {
     let mut input = BufReader::new(stream.try_clone().ok()?);
     loop {
-        let (path, headers, body) = read_request(&mut input)?;
+        let HttpRequest {
+            path,
+            headers,
+            body,
+        } = HttpRequest::read(&mut input)?;
         let is_sent = match foreign {
             Foreign::Nchan => {
                 let line = path.strip_prefix("/push/")?;
@@ -190,22 +196,4 @@ fn serve_api(foreign: Foreign, mut stream: TcpStream, state: &Arc<Mutex<State>>)
         let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
         stream.write_all(answer.as_bytes()).ok()?;
     }
-}
-
-fn read_request(input: &mut impl BufRead) -> Option<(String, BTreeMap<String, String>, String)> {
-    let mut line = String::new();
-    input.read_line(&mut line).ok().filter(|n| *n > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut header = String::new();
-        input.read_line(&mut header).ok()?;
-        let Some((name, value)) = header.trim().split_once(": ") else {
-            break;
-        };
-        headers.insert(name.to_lowercase(), value.to_owned());
-    }
-    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
-    input.read_exact(&mut body).ok()?;
-    Some((path, headers, String::from_utf8(body).ok()?))
 }

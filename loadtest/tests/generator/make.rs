@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use crate::foreign_server::{Foreign, ForeignServer};
-use crate::run::{Run, assert_refused, read_record};
+use crate::run::{Run, assert_refused};
 
 fn output(server: &ForeignServer, scenario: &str, more: &[&str]) -> (Output, tempfile::TempDir) {
     let results = tempfile::tempdir().unwrap();
@@ -17,10 +17,7 @@ fn output(server: &ForeignServer, scenario: &str, more: &[&str]) -> (Output, tem
 
 fn run(server: &ForeignServer, scenario: &str, more: &[&str]) -> Run {
     let (output, results) = output(server, scenario, more);
-    Run {
-        passed: output.status.success(),
-        record: read_record(results.path(), &output),
-    }
+    Run::of(&output, results.path())
 }
 
 const PUSH: [&str; 4] = [
