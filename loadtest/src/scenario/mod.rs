@@ -107,7 +107,7 @@ pub(crate) struct Stage {
     pulse: Poll,
     is_interrupted: Arc<AtomicBool>,
     last: Reading,
-    /// The server's memory, at most and as its process tells, since somebody asked to watch it.
+    /// The server's memory at its most, and its CPU time at the last.
     peak: Peak,
 }
 

@@ -10,13 +10,14 @@ use crate::swarm::Swarm;
 use crate::swarm::catch::Catch;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Selection, Strike};
 
-/// Resident memory of the server: the most that was seen.
+/// What is remembered of the server from reading to reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peak {
-    /// What all its processes had used when it was last seen.
+    /// CPU time of all its processes, at the last reading: one that is killed can no longer be asked.
     cpu: Duration,
+    /// The most resident memory since watching began.
     seen: u64,
-    /// The most its process ever had when watching began: a higher one since is exact.
+    /// The kernel's own peak of the process when watching began. Once that has risen it is exact, also between readings.
     process: u64,
 }
 
