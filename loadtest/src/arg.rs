@@ -200,8 +200,13 @@ impl LineArg {
 
     /// The names of all lines, of which none is a sender.
     pub(crate) fn names(&self) -> Names {
+        self.names_of(0, self.connections)
+    }
+
+    /// The names of some of the lines.
+    pub(crate) fn names_of(&self, from: u32, count: u32) -> Names {
         let account_lines = self.account_lines.unwrap_or(ACCOUNT_LINES);
-        Names::new(self.first_line, self.connections, account_lines)
+        Names::new(self.first_line + from, count, account_lines)
     }
 
     /// How lines of these names speak, `senders` more included; `push_path` is where messages go.

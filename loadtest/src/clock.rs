@@ -18,6 +18,11 @@ impl Clock {
     }
 }
 
+/// Milliseconds of a time within the run, which is shorter than 49 days.
+pub(crate) fn milliseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// Nanoseconds of a time within the run, which ends long before 584 years.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)

@@ -42,6 +42,7 @@ pub(crate) enum Scenario {
     Ladder(LadderArg),
     #[command(mut_arg("comeback", |arg| arg.default_value("hint")))]
     Drain(DrainArg),
+    #[command(mut_arg("account_lines", |arg| arg.hide(true)))]
     Soak(SoakArg),
 }
 

@@ -69,7 +69,7 @@ impl Dialect {
             Make::Centrifugo => {
                 let device = self.names.device(line);
                 let before = format!("{{\"channel\":\"{device}\",\"data\":");
-                ("application/json", before, "}")
+                (CENTRIFUGO_CALL, before, "}")
             }
             Make::Tautline
             | Make::Nchan
@@ -107,6 +107,9 @@ impl Dialect {
         out.extend_from_slice(b"\r\n");
     }
 }
+
+/// It answers every call with 200, and errors in the body, unless one asks for a status.
+const CENTRIFUGO_CALL: &str = "application/json\r\nX-Centrifugo-Error-Mode: transport";
 
 /// A path with `{device}` and `{account}` left open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,6 +287,11 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("POST /api/publish ") && head.contains("Authorization: Bearer k"));
+        assert!(
+            head.contains(
+                "Content-Type: application/json\r\nX-Centrifugo-Error-Mode: transport\r\n"
+            )
+        );
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(

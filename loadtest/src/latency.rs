@@ -7,6 +7,7 @@ use hdrhistogram::iterators::IterationValue;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Figure;
+use crate::series::with_digits;
 
 /// A histogram of nanoseconds, three significant digits, from 1 µs to two minutes. It is 100 KiB large, so an empty one
 /// has none: every thread has several.
@@ -86,7 +87,7 @@ impl Latency {
             let latency = Duration::from_nanos(step.value_iterated_to());
             (
                 step.quantile_iterated_to() * 100.0,
-                latency.as_secs_f64() * 1e6,
+                with_digits(latency.as_secs_f64() * 1e6),
             )
         };
         (self.count() > 0).then(|| Distribution {

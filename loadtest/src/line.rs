@@ -54,8 +54,10 @@ pub(crate) struct Upgrade {
 pub(crate) struct OpenLine {
     stream: Transport,
     context: WebSocketContext,
-    /// Whether empty JSON objects are pings.
-    is_pinged_in_json: bool,
+    /// Whether a text is several JSON documents, one to a line, of which empty objects are pings.
+    has_documents: bool,
+    /// The documents of a text that have not been read yet.
+    documents: Bytes,
 }
 
 /// What one visit to an open line found.
@@ -75,11 +77,13 @@ const READ_BUFFER_BYTES: usize = 256;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// A server that pings in JSON, and what it wants to hear.
+/// What a server says that pings in JSON, and what it wants to hear.
 const JSON_PING: &[u8] = b"{}";
+const PONG: &str = "{}";
 /// What an answer to the last command of a greeting has in it, and what one that refuses has.
 const GREETING_ANSWER: &[u8] = b"\"id\":2";
 const GREETING_REFUSAL: &[u8] = b"\"error\":";
+const REFUSED: &str = "the server refuses what the line says first";
 
 impl Upgrade {
     /// An upgrade over a connecting stream. `write_request` appends the request for the key it is given, and behind its
@@ -145,6 +149,7 @@ impl Upgrade {
     pub(crate) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Vec<u8>>, Failure> {
         loop {
             match self.stream.read(scratch) {
+                Ok(0) if self.is_greeted => return Err(Failure::Upgrade(REFUSED)),
                 Ok(0) => return Err(Failure::Upgrade("hung up before answering")),
                 Ok(count) => {
                     self.head.extend_from_slice(&scratch[..count]);
@@ -169,9 +174,7 @@ impl Upgrade {
             self.flush()?;
         }
         if self.is_greeted && memchr::memmem::find(tail, GREETING_REFUSAL).is_some() {
-            return Err(Failure::Upgrade(
-                "the server refuses what the line says first",
-            ));
+            return Err(Failure::Upgrade(REFUSED));
         }
         if tail.len() > HEAD_BYTES_MAX {
             return Err(Failure::Upgrade(
@@ -197,7 +200,8 @@ impl Upgrade {
             .read_buffer_size(read_bytes)
             .write_buffer_size(write_bytes);
         OpenLine {
-            is_pinged_in_json: self.is_greeted,
+            has_documents: self.is_greeted,
+            documents: Bytes::new(),
             stream: self.stream,
             context: WebSocketContext::from_partially_read(tail, Role::Client, Some(config)),
         }
@@ -242,14 +246,14 @@ impl OpenLine {
 
     /// Reads the next thing on the line; pings are answered on the way.
     pub(crate) fn read(&mut self) -> Result<Found, Failure> {
+        if !self.documents.is_empty() {
+            return self.read_document();
+        }
         match self.context.read(&mut self.stream) {
             Ok(Message::Ping(_)) => Ok(Found::Ping),
-            Ok(Message::Text(text))
-                if self.is_pinged_in_json && text.as_bytes().trim_ascii() == JSON_PING =>
-            {
-                self.write(text.to_string())?;
-                self.flush()?;
-                Ok(Found::Ping)
+            Ok(Message::Text(text)) if self.has_documents => {
+                self.documents = text.into();
+                self.read_document()
             }
             Ok(Message::Text(text)) => Ok(Found::Message(text.into())),
             Ok(Message::Binary(bytes)) => Ok(Found::Message(bytes)),
@@ -264,6 +268,19 @@ impl OpenLine {
             Err(Error::Io(error)) => Err(Failure::socket(&error)),
             Err(error) => Err(Failure::Protocol(error.to_string())),
         }
+    }
+
+    fn read_document(&mut self) -> Result<Found, Failure> {
+        let end = memchr::memchr(b'\n', &self.documents);
+        let rest = end.map_or_else(Bytes::new, |at| self.documents.slice(at + 1..));
+        let mut document = std::mem::replace(&mut self.documents, rest);
+        document.truncate(end.unwrap_or(document.len()));
+        if document.trim_ascii() != JSON_PING {
+            return Ok(Found::Message(document));
+        }
+        self.write(PONG.to_owned())?;
+        self.flush()?;
+        Ok(Found::Ping)
     }
 
     /// Takes in a text; what the socket does not take waits for the next [`flush`](Self::flush).

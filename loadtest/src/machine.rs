@@ -14,7 +14,7 @@ pub(crate) struct Machine {
     /// The processor's model.
     pub(crate) cpu: String,
     /// Cores this process may use.
-    pub(crate) cores: usize,
+    pub(crate) cores: u32,
     /// Memory in bytes.
     pub(crate) memory_bytes: u64,
     /// Kernel release.
@@ -55,8 +55,9 @@ impl Source {
 }
 
 /// Cores this process may use, at least one.
-pub(crate) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+pub(crate) fn cores() -> u32 {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores).unwrap_or(u32::MAX)
 }
 
 fn git(args: &[&str]) -> Option<String> {

@@ -94,7 +94,7 @@ struct ReportArg {
     runs: Vec<PathBuf>,
 }
 
-/// Fetch servers to compare with, through apt-get and npm, into target/tools/rivals or $LOADTEST_RIVALS_DIR
+/// Fetch servers to compare with, through apt-get, npm and go, into target/tools/rivals or $LOADTEST_RIVALS_DIR
 ///
 /// What the system has is used as it is, and nothing is installed into it.
 #[derive(Clone, Debug, Args)]

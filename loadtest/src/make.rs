@@ -20,7 +20,7 @@ pub(crate) enum Make {
     Axum,
     /// A small server in JavaScript, on Bun
     Bun,
-    /// Centrifugo, running: each line subscribes to the channel of its device; its key goes into --header
+    /// Centrifugo: each line subscribes to the channel of its device. The key of a running one goes into --header
     Centrifugo,
     /// Any other WebSocket server, running: lines at `/`, which nothing is sent to unless --push-path says where
     Raw,

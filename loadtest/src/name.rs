@@ -28,17 +28,17 @@ pub(crate) struct Row {
     pub(crate) count: u32,
 }
 
-/// Neighbouring lines that something else happens to than to the others.
+/// Neighbouring lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct Lines {
     /// The first of them.
     pub(crate) first: LineId,
     /// How many they are.
     pub(crate) count: u32,
 }
 
-/// Connections that send to one part.
-const PART_CONNECTIONS_MAX: u32 = 4;
+/// Connections that send to some lines, where nobody asks for more.
+const CONNECTIONS_MAX: u32 = 4;
 /// Lines with one tag. Their numbers are above those of all lines without one.
 pub(crate) const TAGGED_LINES_MAX: u32 = 1 << 15;
 /// Lines of an account where nothing else is asked for.
@@ -97,10 +97,12 @@ impl Names {
         }
     }
 
-    /// The lines that each of `connections` may send to when it may reach all: they share them evenly.
-    pub(crate) fn rows(&self, connections: u32) -> Vec<Row> {
-        let row = |index| Row::every(connections, self.first + index, self.first + self.lines);
-        (0..connections).map(row).collect()
+    /// All lines.
+    pub(crate) fn all(&self) -> Lines {
+        Lines {
+            first: self.first(),
+            count: self.lines,
+        }
     }
 
     /// The lines that each of `senders` senders may send to when it may reach its own account: those of one account
@@ -118,19 +120,15 @@ impl Names {
     }
 
     /// All lines in two parts, the last of which has this share of them.
-    pub(crate) fn split(&self, share: f64) -> (Part, Part) {
-        let all = Selection {
-            first: self.first(),
-            count: self.lines,
-            share,
+    pub(crate) fn split(&self, share: f64) -> (Lines, Lines) {
+        let all = self.all();
+        let last = all.share(share).len();
+        let first = Lines {
+            first: all.first,
+            count: all.count - last,
         };
-        let last = all.len();
-        let first = Part {
-            first: self.first(),
-            count: self.lines - last,
-        };
-        let last = Part {
-            first: LineId(self.first + first.count),
+        let last = Lines {
+            first: first.end(),
             count: last,
         };
         (first, last)
@@ -150,11 +148,16 @@ impl Names {
     }
 }
 
-impl Part {
-    /// Rows for a few connections, each with lines of its own.
+impl Lines {
+    /// Rows for a few connections.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let (LineId(first), connections) = (self.first, self.count.min(PART_CONNECTIONS_MAX));
-        let row = |index| Row::every(connections, first + index, first + self.count);
+        self.rows_of(self.count.min(CONNECTIONS_MAX))
+    }
+
+    /// A row for each of `connections`, which share the lines evenly.
+    pub(crate) fn rows_of(&self, connections: u32) -> Vec<Row> {
+        let (LineId(first), LineId(end)) = (self.first, self.end());
+        let row = |index| Row::every(connections, first + index, end);
         (0..connections).map(row).collect()
     }
 
@@ -163,12 +166,17 @@ impl Part {
         LineId(self.first.0 + self.count)
     }
 
-    /// All of its lines.
+    /// All of them.
     pub(crate) fn selection(&self) -> Selection {
+        self.share(1.0)
+    }
+
+    /// A share of them.
+    pub(crate) fn share(&self, share: f64) -> Selection {
         Selection {
             first: self.first,
             count: self.count,
-            share: 1.0,
+            share,
         }
     }
 }
@@ -243,7 +251,7 @@ mod tests {
     fn every_line_belongs_to_one_connection() {
         for (lines_count, connections) in [(10, 3), (1, 1), (97, 16), (16, 16)] {
             let names = Names::new(7, lines_count, ACCOUNT_LINES);
-            assert_eq!(lines(&names.rows(connections)), all(&names));
+            assert_eq!(lines(&names.all().rows_of(connections)), all(&names));
         }
     }
 

@@ -8,6 +8,7 @@ use crate::series::Series;
 /// The latencies of each window, by when messages were meant to leave.
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
+    /// Its length: what was asked for, or twice that, or four times.
     window: Duration,
     windows: BTreeMap<u32, Window>,
 }
@@ -21,6 +22,8 @@ struct Window {
 
 /// Beyond so many a window only keeps the longest: quantiles are known well enough by then.
 const WINDOW_SAMPLES_MAX: usize = 4_096;
+/// With so many windows every two become one: a day is as large as an hour.
+const WINDOWS_MAX: usize = 1_200;
 
 impl Timeline {
     /// An empty one, in windows of this length.
@@ -35,21 +38,36 @@ impl Timeline {
     pub(crate) fn record(&mut self, intended: Duration, latency: Duration) {
         let place = intended.as_millis() / self.window.as_millis();
         let window = self.windows.entry(place.try_into().unwrap_or(u32::MAX));
-        let window = window.or_default();
         let us = latency.as_micros().try_into().unwrap_or(u32::MAX);
-        window.max = window.max.max(us);
-        if window.samples.len() < WINDOW_SAMPLES_MAX {
-            window.samples.push(us);
+        window.or_default().record(us);
+        self.thin();
+    }
+
+    /// Takes in another one, of which the same was asked.
+    pub(crate) fn merge(&mut self, mut other: Self) {
+        while self.window < other.window {
+            self.pair_up();
+        }
+        while other.window < self.window {
+            other.pair_up();
+        }
+        for (place, more) in other.windows {
+            self.windows.entry(place).or_default().take_in(more);
+        }
+        self.thin();
+    }
+
+    fn thin(&mut self) {
+        while self.windows.len() > WINDOWS_MAX {
+            self.pair_up();
         }
     }
 
-    /// Takes in another one with windows of the same length.
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (place, more) in other.windows {
-            let window = self.windows.entry(place).or_default();
-            window.max = window.max.max(more.max);
-            let room = WINDOW_SAMPLES_MAX.saturating_sub(window.samples.len());
-            window.samples.extend(more.samples.iter().take(room));
+    /// Makes one window of two.
+    fn pair_up(&mut self) {
+        self.window *= 2;
+        for (place, more) in std::mem::take(&mut self.windows) {
+            self.windows.entry(place / 2).or_default().take_in(more);
         }
     }
 
@@ -70,6 +88,22 @@ impl Timeline {
 }
 
 impl Window {
+    fn record(&mut self, us: u32) {
+        self.max = self.max.max(us);
+        if self.samples.len() < WINDOW_SAMPLES_MAX {
+            self.samples.push(us);
+        }
+    }
+
+    /// Takes in another one; of too many samples every other one stays.
+    fn take_in(&mut self, other: Self) {
+        self.max = self.max.max(other.max);
+        self.samples.extend(other.samples);
+        if self.samples.len() > WINDOW_SAMPLES_MAX {
+            self.samples = self.samples.iter().copied().step_by(2).collect();
+        }
+    }
+
     /// Of sorted samples.
     fn quantile(&self, percent: usize) -> u32 {
         let rank = (self.samples.len() * percent).div_ceil(100).max(1);
@@ -116,5 +150,23 @@ mod tests {
         let series = timeline.series("x");
         assert_eq!(series[1].1.points, [(0.0, 3.0)]);
         assert_eq!(series[2].1.points, [(0.0, 9e6)]);
+    }
+
+    #[test]
+    fn a_day_is_kept_in_as_few_windows_as_an_hour_whichever_thread_was_there_how_long() {
+        let s = Duration::from_secs;
+        let mut day = Timeline::new(s(1));
+        (0..86_400).for_each(|n| day.record(s(n), Duration::from_micros(n)));
+        let mut minute = Timeline::new(s(1));
+        (0..60).for_each(|n| minute.record(s(n), Duration::from_micros(100_000 + n)));
+        let mut other = minute.clone();
+        other.merge(day.clone());
+        day.merge(minute);
+        let series = day.series("x");
+        assert_eq!(series, other.series("x"), "whoever comes first");
+        let points = &series[2].1.points;
+        assert!((WINDOWS_MAX / 2..=WINDOWS_MAX).contains(&points.len()));
+        assert_eq!(points[0], (0.0, 100_059.0), "the longest is kept");
+        assert_eq!(points.last().unwrap().1, 86_399.0);
     }
 }

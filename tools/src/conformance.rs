@@ -122,12 +122,8 @@ impl Run {
         }
         for (case, verdict) in &verdicts {
             let is_expected = self.expects(case, verdict);
-            let remark = || format!("{}: case {case}: {verdict:?}", self.name);
-            outcome.add(if is_expected {
-                Outcome::pass()
-            } else {
-                Outcome::fail(remark())
-            });
+            let remark = format_args!("{}: case {case}: {verdict:?}", self.name);
+            outcome.add(Outcome::check(is_expected, remark));
         }
         Ok(outcome)
     }

@@ -74,11 +74,10 @@ fn check_content(package: &Path, log: &mut Log) -> Result<Outcome> {
     let names: Vec<_> = listed.output.split_whitespace().collect();
     let mut outcome = Outcome::default();
     for file in FILES {
-        outcome.add(if names.contains(&file) {
-            Outcome::pass()
-        } else {
-            Outcome::fail(format!("{file} is not in the package"))
-        });
+        outcome.add(Outcome::check(
+            names.contains(&file),
+            format_args!("{file} is not in the package"),
+        ));
     }
     Ok(outcome)
 }
@@ -150,11 +149,10 @@ fn check_scripts(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
     for script in ["postinst", "prerm", "postrm"] {
         let path = workspace.root.join("deploy/debian").join(script);
         let is_success = log.run(Command::new("sh").arg("-n").arg(path))?.is_success;
-        outcome.add(if is_success {
-            Outcome::pass()
-        } else {
-            Outcome::fail(format!("deploy/debian/{script} is no shell script"))
-        });
+        outcome.add(Outcome::check(
+            is_success,
+            format_args!("deploy/debian/{script} is no shell script"),
+        ));
     }
     Ok(outcome)
 }
@@ -176,21 +174,19 @@ fn check_unit(workspace: &Workspace, root: &Path, log: &mut Log) -> Result<Outco
     std::fs::write(&copy, text)?;
     let mut verify = Command::new("systemd-analyze");
     let verified = log.run(verify.args(["verify", "--man=no"]).arg(&copy))?;
-    let mut outcome = if verified.is_success && !verified.output.contains("tautline.service:") {
-        Outcome::pass()
-    } else {
-        Outcome::fail("`systemd-analyze verify` has something to say about the unit")
-    };
+    let is_quiet = verified.is_success && !verified.output.contains("tautline.service:");
+    let mut outcome = Outcome::check(
+        is_quiet,
+        "`systemd-analyze verify` has something to say about the unit",
+    );
     let mut review = Command::new("systemd-analyze");
     review.args(["security", "--no-pager", "--offline=true"]);
     review.arg(format!("--threshold={EXPOSURE_MAX}")).arg(&unit);
-    outcome.add(if log.run(&mut review)?.is_success {
-        Outcome::pass()
-    } else {
-        Outcome::fail(format!(
-            "the unit is more exposed than {EXPOSURE_MAX} of 100"
-        ))
-    });
+    let is_success = log.run(&mut review)?.is_success;
+    outcome.add(Outcome::check(
+        is_success,
+        format_args!("the unit is more exposed than {EXPOSURE_MAX} of 100"),
+    ));
     outcome.add(check_calls(log)?);
     Ok(outcome)
 }
@@ -200,11 +196,10 @@ fn check_calls(log: &mut Log) -> Result<Outcome> {
     let mut list = Command::new("systemd-analyze");
     let listed = log.run(list.args(["syscall-filter", "--no-pager", "@process"]))?;
     let has_call = listed.output.lines().any(|line| line.trim() == NEEDED_CALL);
-    Ok(if has_call {
-        Outcome::pass()
-    } else {
-        Outcome::fail(format!("systemd's @process is without {NEEDED_CALL}"))
-    })
+    Ok(Outcome::check(
+        has_call,
+        format_args!("systemd's @process is without {NEEDED_CALL}"),
+    ))
 }
 
 fn lint_package(package: &Path, log: &mut Log) -> Result<Outcome> {
@@ -217,19 +212,19 @@ fn lint_package(package: &Path, log: &mut Log) -> Result<Outcome> {
     command.args(["--allow-root", "--fail-on", "error"]);
     // A debug build is not stripped; releases are.
     command.args(["--suppress-tags", "unstripped-binary-or-object"]);
-    Ok(if log.run(command.arg(package))?.is_success {
-        Outcome::pass()
-    } else {
-        Outcome::fail("lintian has something to say about the package")
-    })
+    let is_success = log.run(command.arg(package))?.is_success;
+    Ok(Outcome::check(
+        is_success,
+        "lintian has something to say about the package",
+    ))
 }
 
 fn lint_dockerfile(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
     let mut command = Command::new(install::hadolint(workspace, log)?);
     command.arg(workspace.root.join("deploy/Dockerfile"));
-    Ok(if log.run(&mut command)?.is_success {
-        Outcome::pass()
-    } else {
-        Outcome::fail("hadolint has something to say about the Dockerfile")
-    })
+    let is_success = log.run(&mut command)?.is_success;
+    Ok(Outcome::check(
+        is_success,
+        "hadolint has something to say about the Dockerfile",
+    ))
 }

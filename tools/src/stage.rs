@@ -1,5 +1,6 @@
 //! The stages of `cargo tool test`, in the order they run: what is cheap and what others stand on comes first.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,11 +37,12 @@ pub(crate) enum Stage {
     Fuzz,
     /// Autobahn against the echo application.
     Conformance,
-    /// Devices in Python and Node against the real server.
+    /// Devices in Python and Node and our own JavaScript client with its tests against the real server, and a scan of
+    /// its TLS.
     Interop,
     /// A browser against the real server.
     Browser,
-    /// The load generator against nginx with nchan, Bun and axum.
+    /// The load generator against nginx with nchan, Bun, axum and Centrifugo.
     Rival,
     /// The Debian package, the systemd unit and the Dockerfile, by their linters; what is packaged starts.
     Package,
@@ -83,6 +85,15 @@ impl Outcome {
             failed: 1,
             remarks: vec![remark.into()],
             ..Self::default()
+        }
+    }
+
+    /// One check, and what to say if it failed.
+    pub(crate) fn check(is_good: bool, otherwise: impl fmt::Display) -> Self {
+        if is_good {
+            Self::pass()
+        } else {
+            Self::fail(otherwise.to_string())
         }
     }
 
@@ -163,15 +174,14 @@ fn deny(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
     for topic in ["bans", "licenses", "sources", "advisories"] {
         let finished = log.run(&mut workspace.cargo(&["deny", "check", topic]))?;
         // The database is a repository of its own; not every network lets it through.
-        let is_unreachable = finished
-            .output
-            .contains("failed to fetch advisory database");
-        outcome.add(if finished.is_success {
-            Outcome::pass()
-        } else if is_unreachable {
+        let is_unreachable = !finished.is_success
+            && finished
+                .output
+                .contains("failed to fetch advisory database");
+        outcome.add(if is_unreachable {
             Outcome::skip("the advisory database cannot be reached from here: known vulnerabilities were not looked up")
         } else {
-            Outcome::fail(format!("`cargo deny check {topic}` has something to say"))
+            Outcome::check(finished.is_success, format_args!("`cargo deny check {topic}` has something to say"))
         });
     }
     Ok(outcome)
@@ -276,11 +286,10 @@ fn fuzz(workspace: &Workspace, log: &mut Log) -> Result<Outcome> {
         // A run that fails must fail again. Hunts, without it, are in CONTRIBUTING.md.
         command.arg("-seed=1");
         let is_success = log.run(&mut command)?.is_success;
-        outcome.add(if is_success {
-            Outcome::pass()
-        } else {
-            Outcome::fail(format!("fuzz target {target} failed"))
-        });
+        outcome.add(Outcome::check(
+            is_success,
+            format_args!("fuzz target {target} failed"),
+        ));
     }
     ensure!(outcome != Outcome::default(), "there is no fuzz target");
     Ok(outcome)
@@ -299,10 +308,8 @@ pub(crate) fn count_checks(output: &str, is_success: bool) -> Result<Outcome> {
     let line = Regex::new(r"^(not )?ok (?:\d+ )?- (.*)$")?;
     let mut outcome = Outcome::default();
     for found in output.lines().filter_map(|l| line.captures(l)) {
-        outcome.add(match found.get(1) {
-            None => Outcome::pass(),
-            Some(_) => Outcome::fail(found[2].to_owned()),
-        });
+        let is_good = found.get(1).is_none();
+        outcome.add(Outcome::check(is_good, &found[2]));
     }
     if outcome.failed == 0 && (!is_success || outcome.passed == 0) {
         outcome.add(Outcome::fail("the script did not run to its end"));

@@ -140,8 +140,7 @@ fn scenarios(arg: &CompareArg) -> Vec<&'static str> {
 }
 
 fn threads(arg: &CompareArg) -> u32 {
-    let cores = u32::try_from(machine::cores()).unwrap_or(1);
-    arg.threads.unwrap_or(cores)
+    arg.threads.unwrap_or_else(machine::cores)
 }
 
 fn part(arg: &CompareArg, make: Make, scenario: &str, round: u32) -> Part {

@@ -147,13 +147,9 @@ impl Column {
                 values.push(value);
             }
         }
-        let new = record
-            .notes
-            .iter()
-            .filter(|note| !self.notes.contains(note));
-        // Ports and directories differ from round to round, and nothing else does: the first round's note serves.
+        // Ports and directories differ from round to round, and nothing else does: the first round's notes serve.
         if self.notes.is_empty() {
-            self.notes.extend(new.cloned().collect::<Vec<_>>());
+            self.notes.clone_from(&record.notes);
         }
         for fault in &record.faults {
             count(&mut self.faults, format!("{scenario}: {fault}"));

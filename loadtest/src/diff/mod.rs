@@ -112,7 +112,7 @@ fn notes(before: &Record, after: &Record) -> Vec<String> {
     notes
 }
 
-/// The command line without the program and without where records go.
+/// The command line without the program: that it has moved makes no difference.
 fn arguments(record: &Record) -> String {
     record.command.get(1..).unwrap_or_default().join(" ")
 }

@@ -78,7 +78,7 @@ impl Ready {
 impl OwnChild {
     /// Starts it and waits until it says where it listens.
     pub(super) fn start(program: &Path, args: &[String]) -> Result<(Self, Ready), NodeError> {
-        let mut own = Self::spawn(program, args, Stdio::piped(), None)?;
+        let mut own = Self::spawn(program, args, Some(Stdio::piped()), None)?;
         let stdout = own.child.stdout.take();
         let lines = stdout
             .map(follow)
@@ -89,14 +89,15 @@ impl OwnChild {
         }
     }
 
-    /// Starts one that says nothing, and waits until it listens where it was told to. Its files are in `prefix`.
+    /// Starts one that does not say where it listens, and waits until it does so where it was told to. Its files are in
+    /// `prefix`.
     pub(super) fn start_listening(
         program: &Path,
         args: &[String],
         address: SocketAddr,
         prefix: TempDir,
     ) -> Result<Self, NodeError> {
-        let mut own = Self::spawn(program, args, Stdio::null(), Some(prefix))?;
+        let mut own = Self::spawn(program, args, None, Some(prefix))?;
         for _ in 0..LISTEN_POLLS_MAX {
             if own.child.try_wait()?.is_some() {
                 break;
@@ -109,13 +110,15 @@ impl OwnChild {
         Err(NodeError::NotReady(READY_TIMEOUT, own.last_words()))
     }
 
+    /// What it says goes to the log, as far as nobody else wants it.
     fn spawn(
         program: &Path,
         args: &[String],
-        stdout: Stdio,
+        stdout: Option<Stdio>,
         prefix: Option<TempDir>,
     ) -> Result<Self, NodeError> {
         let log = tempfile::tempfile()?;
+        let stdout = stdout.map_or_else(|| log.try_clone().map(Stdio::from), Ok)?;
         let child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())

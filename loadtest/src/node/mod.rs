@@ -132,6 +132,9 @@ pub(crate) enum NodeError {
     /// A make that is only spoken to.
     #[error("{0} is not started here: --target says where it runs")]
     NotOurs(String),
+    /// A server that somebody else has started, or of another make.
+    #[error("only tautline, started here, gets a second server beside it")]
+    NoNext,
     /// A rival that is not on this machine.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -328,7 +331,7 @@ impl Node {
     /// Starts another server like this one, on ports of its own: lines go there once they are directed to it.
     pub(crate) fn start_next(&mut self) -> Result<(), NodeError> {
         let Some(Start { program, args, .. }) = &self.start else {
-            return Ok(());
+            return Err(NodeError::NoNext);
         };
         let (child, ready) = OwnChild::start(program, args)?;
         self.devices.push(Target::at(ready.devices));
@@ -399,6 +402,13 @@ mod tests {
             plan.settings.push(format!("{PING_AFTER}={time}"));
         }
         assert_eq!(plan.ping_after(), Duration::from_secs(65));
+    }
+
+    #[test]
+    fn a_server_that_somebody_else_started_gets_no_second_one() {
+        let target = ["ws://127.0.0.1:1".to_owned()];
+        let mut node = Node::attach(&target, None, None, None, &[]).unwrap();
+        assert!(matches!(node.start_next(), Err(NodeError::NoNext)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::milliseconds;
 use crate::name::LineId;
 
 /// A time without a line.
@@ -46,11 +47,6 @@ impl Absences {
         own.take_while(|a| a.start_ms <= end)
             .any(|absence| absence.end_ms >= start)
     }
-}
-
-/// A run is shorter than 49 days.
-fn milliseconds(time: Duration) -> u32 {
-    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::clock::milliseconds;
 use crate::name::{LineId, Names};
 
 /// The latest shadow of every line.
@@ -87,11 +88,6 @@ impl Shadows {
 
 fn is_dark(shadow: u64) -> bool {
     shadow != 0 && shadow & u64::from(u32::MAX) == 0
-}
-
-/// A run is shorter than 49 days.
-fn milliseconds(time: Duration) -> u32 {
-    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ impl PlanFile {
                 "a plan has at least one [[phase]]",
             ));
         }
-        let most = self.lines_max();
+        // What a started server makes room for: the most lines there are at a time.
+        let most = phases.iter().map(|phase| phase.lines).max().unwrap_or(0);
         let names = SERVER_KEYS.map(str::to_owned);
         let mut words = vec!["idle".to_owned(), format!("--connections={}", most.max(1))];
         words.extend(self.words_of(&names)?);
@@ -107,19 +108,6 @@ impl PlanFile {
             format!("`{key}` is not about the server")
         })
     }
-
-    /// The most lines there are at a time: what a started server makes room for.
-    fn lines_max(&self) -> u32 {
-        let phases = self.phase.get_ref().iter();
-        let lines = |phase: &PhaseTable| {
-            let parts = phase.plan().map(|phase| phase.parts).unwrap_or_default();
-            let lines = parts.iter().filter_map(|part| part.parse().ok());
-            lines
-                .map(|scenario| scenario.common().lines.connections)
-                .sum::<u32>()
-        };
-        phases.map(lines).max().unwrap_or(0)
-    }
 }
 
 impl PhaseTable {
@@ -141,7 +129,8 @@ impl PhaseTable {
         let mut parts: Vec<Part> = Vec::new();
         let mut first_line = 0;
         for arguments in self.run.get_ref() {
-            let label = format!("{name}.{}", scenario(arguments, &self.run)?.get_ref());
+            let scenario = scenario(arguments, &self.run)?;
+            let label = format!("{name}.{}", scenario.get_ref());
             let twins = parts
                 .iter()
                 .filter(|part| part.label.split('#').next() == Some(&label));
@@ -149,13 +138,14 @@ impl PhaseTable {
                 0 => label,
                 n => format!("{label}#{}", n + 1),
             };
-            let (part, lines) = part(arguments, label, first_line, &self.run)?;
-            first_line += lines;
+            let (part, lines) = part(arguments, label, first_line, &scenario)?;
+            first_line = first_line.saturating_add(lines);
             parts.push(part);
         }
         Ok(PhasePlan {
             name: name.clone(),
             parts,
+            lines: first_line,
         })
     }
 }
@@ -206,14 +196,13 @@ fn scenario<T>(arguments: &Arguments, whole: &Spanned<T>) -> Result<Spanned<Stri
     Err(mistake(value.span(), what))
 }
 
-/// A run as a part, and how many lines it has.
-fn part<T>(
+/// A run of a scenario as a part, and how many lines it has.
+fn part(
     arguments: &Arguments,
     label: String,
     first_line: u32,
-    whole: &Spanned<T>,
+    name: &Spanned<String>,
 ) -> Result<(Part, u32), Mistake> {
-    let name = scenario(arguments, whole)?;
     let mut names = Part::argument_names(name.get_ref()).unwrap_or_default();
     names.retain(|n| !SERVER_KEYS.contains(&n.as_str()) && !PLAN_KEYS.contains(&n.as_str()));
     names.push(SCENARIO.to_owned());

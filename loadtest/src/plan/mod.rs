@@ -33,6 +33,8 @@ pub(crate) struct Plan {
 struct PhasePlan {
     name: String,
     parts: Vec<Part>,
+    /// Of all parts together.
+    lines: u32,
 }
 
 /// Why a plan cannot be carried out.
@@ -163,11 +165,9 @@ fn adopt(record: &mut Record, part: Record, label: &str, at_s: f64) {
     let told = |text: String| format!("{label}: {text}");
     record.faults.extend(part.faults.into_iter().map(told));
     record.warnings.extend(part.warnings.into_iter().map(told));
-    for (name, mut series) in part.series {
-        for (at, _) in &mut series.points {
-            *at += at_s;
-        }
-        record.series.insert(format!("{label}.{name}"), series);
+    for (name, series) in part.series {
+        let name = format!("{label}.{name}");
+        record.series.insert(name, series.after(at_s));
     }
     let latencies = part.latencies.into_iter();
     record

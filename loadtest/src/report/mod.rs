@@ -5,6 +5,7 @@
 //! is in all of them: it is escaped for each.
 
 mod chart;
+mod format;
 mod page;
 mod plot;
 mod summary;
@@ -193,8 +194,7 @@ impl Record {
     pub(crate) fn write(&self, results: &Path) -> io::Result<PathBuf> {
         let directory = results.join(self.directory_name());
         fs::create_dir_all(&directory)?;
-        let record = serde_json::to_vec_pretty(self)?;
-        fs::write(directory.join(RECORD_FILE), record)?;
+        fs::write(directory.join(RECORD_FILE), format::json(self)?)?;
         self.write_pages(&directory)?;
         Ok(directory)
     }

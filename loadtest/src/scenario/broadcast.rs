@@ -19,7 +19,7 @@ use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::sending::{verdict_faults, verdict_figures};
 use crate::scenario::storm::peak_figures;
-use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::scenario::{RunError, Stage, api, ramp_warning};
 use crate::screen::Screen;
 use crate::series::Series;
 use crate::swarm::Habit;
@@ -44,8 +44,8 @@ pub(crate) struct BroadcastArg {
     pub(crate) common: CommonArg,
 }
 
-/// With the ramp and the pauses these are as many phases as a canary tells apart.
-const BROADCASTS_MAX: i64 = 7;
+/// Each has a histogram of its latencies in every thread.
+const BROADCASTS_MAX: i64 = 100;
 /// The call.
 const PATH: &str = "/v1/broadcasts";
 /// Around each broadcast, so that it meets a quiet server, and what comes twice is seen.
@@ -65,8 +65,8 @@ pub(crate) fn run(arg: &BroadcastArg) -> Result<(Record, Screen), RunError> {
         ..Habit::default()
     };
     let (mut stage, before) = Stage::open("broadcast", &arg.common, &[], dialect, habit)?;
-    let missing = RunError::Usage("broadcasting to a --target needs --api");
-    let api = Api::new(stage.node.api.as_ref().ok_or(missing)?, &lines.header);
+    let api = api(&stage.node, "broadcasting to a --target needs --api")?;
+    let api = Api::new(&api, &lines.header);
     let ramped = stage.ramp()?;
     let quiet = stage.hold("quiet", PAUSE)?;
     stage.start_peak();

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use crate::arg::CommonArg;
 use crate::clock::Clock;
-use crate::descriptor;
 use crate::dialect::Dialect;
-use crate::latency::Latency;
 use crate::name::Names;
 use crate::node::Node;
 use crate::oracle::Verdict;
@@ -17,9 +15,8 @@ use crate::oracle::absence::Absences;
 use crate::precedence::Precedence;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
-use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
-use crate::scenario::{NO_PUSH_PATH, RunError, sources};
-use crate::schedule::Spread;
+use crate::scenario::sending::{self, ARRIVAL_TIMEOUT, verdict_figures};
+use crate::scenario::{RunError, api, push_path, sources, swarm_plan};
 use crate::sender::{Medium, Sender, SenderPlan, Span};
 use crate::swarm::catch::Catch;
 use crate::swarm::ramp::Pacing;
@@ -33,13 +30,12 @@ pub(super) struct Canary {
     sender: Sender,
     clock: Clock,
     rate: f64,
-    laps: Vec<&'static str>,
+    /// The phases so far, each a lap of the swarm's.
+    phases: Vec<&'static str>,
     has_precedence: bool,
 }
 
-/// Connections that push to the canary.
-const CONNECTIONS_MAX: u32 = 4;
-/// Pushes without an answer on each; what has to wait for room counts as late all the same.
+/// Pushes without an answer on each connection; what has to wait for room counts as late all the same.
 const PIPELINE_MAX: u32 = 16;
 /// Lines of the canary that open at once: it is not the storm.
 const IN_FLIGHT_MAX: u32 = 64;
@@ -59,34 +55,25 @@ impl Canary {
         if arg.canary.canary == 0 {
             return Ok(None);
         }
-        let api = node.api.clone();
-        let api = api.ok_or(RunError::Usage("a canary of a --target needs --api"))?;
+        let api = api(node, "a canary of a --target needs --api")?;
         let precedence = Precedence::take();
         let names = Names::tagged(rand::random(), arg.canary.canary);
-        let rows = names.rows(CONNECTIONS_MAX.min(arg.canary.canary));
-        let path = arg.canary.canary_path.clone();
-        let path = path.or_else(|| arg.lines.against.push_path());
-        let path = path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
+        let rows = names.all().rows();
+        let path = push_path(arg.canary.canary_path.as_ref(), arg.lines.against)?;
         let dialect = arg.lines.dialect(names, 0, path)?;
         let habit = Habit {
             window: Some(window),
             ..Habit::default()
         };
         let swarm = open_lines(arg, node, tls, (dialect.clone(), habit), clock)?;
+        let medium = Medium::Http {
+            api,
+            pipeline: PIPELINE_MAX,
+        };
         let plan = SenderPlan {
-            dialect: Arc::new(dialect),
-            medium: Medium::Http {
-                api,
-                pipeline: PIPELINE_MAX,
-            },
-            rows,
             rate: Some(arg.canary.canary_rate),
-            spread: Spread::Poisson,
-            body_bytes: 0,
-            answer_timeout: ANSWER_TIMEOUT,
             seed: rand::random(),
-            shadows: None,
-            mends: false,
+            ..SenderPlan::new(dialect, medium, rows)
         };
         let sender = Sender::open(plan, clock).map_err(RunError::Sender)?;
         sender.start(Span {
@@ -98,14 +85,18 @@ impl Canary {
             sender,
             clock,
             rate: arg.canary.canary_rate,
-            laps: Vec::new(),
+            phases: Vec::new(),
             has_precedence: precedence.is_given(),
         }))
     }
 
-    /// Keeps latencies from now on apart from earlier ones.
-    pub(super) fn start_lap(&mut self, phase: &'static str, now: Duration) {
-        self.laps.push(phase);
+    /// Keeps latencies from now on apart from those of other phases; phases of one name are one.
+    pub(super) fn start_phase(&mut self, phase: &'static str, now: Duration) {
+        let known = self.phases.iter().position(|known| *known == phase);
+        if let Some(lap) = known {
+            return self.swarm.resume_lap(lap, now);
+        }
+        self.phases.push(phase);
         self.swarm.start_lap(now);
     }
 
@@ -125,7 +116,7 @@ impl Canary {
         record
             .series
             .extend(timeline.into_iter().flat_map(|line| line.series("canary")));
-        record.add(lap_figures(&self.laps, &catch));
+        record.add(phase_figures(&self.phases, &catch));
         record.keep_distribution("canary", &catch.delivery());
         record.add(book.lateness.figures("canary.lateness"));
         record.add([Figure::new("canary.lines_lost", count(total.lost), "")]);
@@ -154,18 +145,11 @@ impl Canary {
     }
 }
 
-/// The latencies of all phases together, then of each; phases of one name are one.
-fn lap_figures(laps: &[&str], catch: &Catch) -> Vec<Figure> {
-    let mut phases: Vec<(&str, Latency)> = Vec::new();
-    for (name, latency) in laps.iter().zip(&catch.laps) {
-        match phases.iter_mut().find(|(known, _)| known == name) {
-            Some((_, all)) => all.merge(latency),
-            None => phases.push((name, latency.clone())),
-        }
-    }
-    let each = phases
-        .iter()
-        .flat_map(|(lap, latency)| latency.figures(&format!("canary.{}", lap.replace('-', "_"))));
+/// The latencies of all phases together, then of each.
+fn phase_figures(phases: &[&str], catch: &Catch) -> Vec<Figure> {
+    let each = phases.iter().zip(&catch.laps);
+    let each =
+        each.flat_map(|(phase, lap)| lap.figures(&format!("canary.{}", phase.replace('-', "_"))));
     let all = catch.delivery().figures("canary").into_iter();
     all.chain(each).collect()
 }
@@ -180,15 +164,9 @@ fn open_lines(
     let lines = u64::from(dialect.names.lines());
     let plan = SwarmPlan {
         lanes: 1,
-        thread_lines_max: descriptor::lines_per_thread()?,
-        targets: node.devices.clone(),
-        serving: node.serving,
         sources: sources(node, &arg.lines, CANARY_NET),
-        tls,
-        dialect,
         pacing: Pacing::InFlight(IN_FLIGHT_MAX),
-        open_timeout: arg.lines.open_timeout,
-        habit,
+        ..swarm_plan(node, &arg.lines, tls, dialect, habit)?
     };
     let swarm = Swarm::start(plan, clock)?;
     while swarm.total().settled() < lines && !swarm.is_broken() {
@@ -203,34 +181,4 @@ fn open_lines(
         .map(|(kind, n)| format!("{n} × {kind}"))
         .collect();
     Err(RunError::Canary(failures.join("; ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_of_one_name_are_one() {
-        let mut catch = Catch::default();
-        for ms in [1, 100, 3] {
-            let mut lap = Latency::new();
-            lap.record(Duration::from_millis(ms));
-            catch.laps.push(lap);
-        }
-        let figures = lap_figures(&["storm", "hold", "storm"], &catch);
-        let of = |key: &str| -> Vec<f64> {
-            let found = figures.iter().filter(|figure| figure.key == key);
-            found.map(|figure| figure.value.round()).collect()
-        };
-        let near = |key: &str, us: f64| {
-            let values = of(key);
-            assert!(
-                values.len() == 1 && (values[0] / us - 1.0).abs() < 0.01,
-                "{key}: {values:?}"
-            );
-        };
-        near("canary.storm.max", 3_000.0);
-        near("canary.hold.max", 100_000.0);
-        near("canary.max", 100_000.0);
-    }
 }

@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use crate::arg::CommonArg;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{count, memory_figures, ramp_figures};
-use crate::scenario::returning::{ReturnArg, Spell, missing_fault, stray_fault};
-use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
-use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell, missing_fault, stray_fault};
+use crate::scenario::traffic::{Traffic, TrafficArg};
+use crate::scenario::{RunError, Stage, ramp_warning, time_setting};
 use crate::screen::Screen;
 
 /// Have lines leave and come back at a steady rate, as they do at their maximum age
@@ -70,7 +70,7 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     let (mut stage, before) = Stage::open("churn", &arg.common, &settings, dialect.clone(), habit)?;
     let ramped = stage.ramp()?;
     stage.hold("warm-up", arg.warmup.unwrap_or(arg.age))?;
-    let rows = names.rows(CONNECTIONS_MAX.min(names.lines()));
+    let rows = names.all().rows();
     let part = arg
         .traffic
         .part(&stage, "push", rows, arg.traffic.push_rate)?;
@@ -109,20 +109,15 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
 /// Curves of a churn are this fine.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Lines get the usual time to leave, or less where all is compressed.
-const GOAWAY_GRACE: Duration = Duration::from_secs(5);
-
 /// Any age up to the greatest, as far as a jitter has to be below it.
 fn lifetime_settings(age: Duration) -> Vec<String> {
     let jitter = age.mul_f64(0.99);
     let grace = GOAWAY_GRACE.min(age / 6);
-    [
-        ("age_max", age),
-        ("age_jitter", jitter),
-        ("goaway_grace", grace),
+    vec![
+        time_setting("lifetime.age_max", age),
+        time_setting("lifetime.age_jitter", jitter),
+        time_setting("lifetime.goaway_grace", grace),
     ]
-    .map(|(key, time)| format!("lifetime.{key}={}ms", time.as_millis()))
-    .to_vec()
 }
 
 fn rate_figures(spell: &Spell) -> [Figure; 2] {

@@ -6,10 +6,9 @@ use clap::Args;
 
 use crate::arg::{CommonArg, parse_factor, parse_some_rate};
 use crate::dialect::Template;
-use crate::name::Names;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count};
-use crate::scenario::{LATE_SHARE_MAX, REACTOR_LINES, RunError, Stage};
+use crate::scenario::{LATE_SHARE_MAX, RunError, Stage};
 use crate::screen::Screen;
 use crate::swarm::Habit;
 use crate::swarm::catch::Catch;
@@ -56,16 +55,9 @@ struct Rung {
 /// Runs the scenario.
 pub(crate) fn run(arg: &ConnectArg) -> Result<(Record, Screen), RunError> {
     let (mut common, mut rate) = (arg.common.clone(), arg.from);
-    // The server is there before the rungs get larger.
-    if common.server.target.is_empty() && common.server.reactors.is_none() {
-        let cores = u32::try_from(crate::machine::cores()).unwrap_or(1);
-        let reactors = common.lines.connections.div_ceil(REACTOR_LINES).max(cores);
-        common.server.reactors = Some(reactors);
-    }
     let dialect = |common: &CommonArg, rate: f64| {
         let lines = &common.lines;
-        let names = Names::new(lines.first_line, lines_of(arg, rate), 4);
-        lines.dialect(names, 0, Template::root())
+        lines.dialect(lines.names_of(0, lines_of(arg, rate)), 0, Template::root())
     };
     common.lines.ramp = rate;
     let first = dialect(&common, rate)?;

@@ -107,7 +107,7 @@ fn cast(arg: &D2dArg) -> Result<(Names, Vec<Row>), RunError> {
     let account_lines = lines.account_lines.unwrap_or(usual);
     let names = Names::new(lines.first_line, receivers, account_lines);
     let rows = if is_free {
-        names.rows(arg.senders)
+        names.all().rows_of(arg.senders)
     } else {
         names.account_rows(arg.senders)
     };

@@ -6,13 +6,14 @@ use clap::{Args, ValueEnum};
 use ureq::http::Method;
 
 use crate::arg::CommonArg;
+use crate::make::Make;
 use crate::report::{Figure, Record};
 use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
-use crate::scenario::returning::{ReturnArg, Spell};
+use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell};
 use crate::scenario::storm::back_figures;
-use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
-use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::scenario::traffic::{Traffic, TrafficArg};
+use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, api, ramp_warning, time_setting};
 use crate::screen::Screen;
 
 /// Drain a node, and measure what its devices feel
@@ -83,6 +84,9 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
         ));
     }
     let moves = arg.next || !server.next_target.is_empty();
+    if is_own && lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
+        return Err(RunError::Usage(ONLY_OURS_AGAIN));
+    }
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = arg.returning.habit(&names, WINDOW);
@@ -96,7 +100,7 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
     let ramped = stage.ramp()?;
     // A push goes to the node that has the line, which is one address only as long as nobody moves.
     let rate = if moves { 0.0 } else { arg.traffic.push_rate };
-    let rows = names.rows(CONNECTIONS_MAX.min(names.lines()));
+    let rows = names.all().rows();
     let part = arg.traffic.part(&stage, "push", rows, rate)?;
     let parts = part.into_iter().collect();
     let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
@@ -132,17 +136,13 @@ struct Drain {
     left: Reading,
 }
 
-/// Lines get the usual time to leave, or less where all is compressed.
-const GOAWAY_GRACE: Duration = Duration::from_secs(5);
-
 fn settings(arg: &DrainArg) -> [String; 4] {
     let grace = GOAWAY_GRACE.min(arg.deadline / 5);
-    let time = |key: &str, time: Duration| format!("{key}={}ms", time.as_millis());
     [
         NODE_ID.to_owned(),
-        time("drain.deadline", arg.deadline),
-        time("drain.interval", arg.interval),
-        time("lifetime.goaway_grace", grace),
+        time_setting("drain.deadline", arg.deadline),
+        time_setting("drain.interval", arg.interval),
+        time_setting("lifetime.goaway_grace", grace),
     ]
 }
 
@@ -185,13 +185,8 @@ fn await_leaving(
     lines: u64,
 ) -> Result<Reading, RunError> {
     let deadline = before.at + arg.deadline + arg.returning.back_timeout;
-    stage.watch("leave", lines, |reading| {
-        let is_over = reading.at > deadline;
-        if is_over {
-            lines
-        } else {
-            reading.total.ended - before.total.ended
-        }
+    stage.watch_until("leave", lines, deadline, |reading| {
+        reading.total.ended - before.total.ended
     })
 }
 
@@ -211,9 +206,8 @@ fn take_back(stage: &mut Stage, arg: &DrainArg) -> Result<(), RunError> {
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 fn call(stage: &Stage, arg: &DrainArg, method: Method) -> Result<(), RunError> {
-    let missing = RunError::Usage("a drain by its API needs --api");
-    let api = stage.node.api.as_ref().ok_or(missing)?;
-    let api = Api::new(api, &arg.common.lines.header);
+    let api = api(&stage.node, "a drain by its API needs --api")?;
+    let api = Api::new(&api, &arg.common.lines.header);
     let answer = api.call(method, &arg.drain_path);
     answer.map(drop).map_err(RunError::Api)
 }

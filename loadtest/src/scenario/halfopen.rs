@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::arg::{CommonArg, parse_rate, parse_share};
-use crate::name::Part;
+use crate::name::Lines;
 use crate::oracle::shadow::Shadows;
 use crate::report::{Figure, Record};
 use crate::scenario::idle::heartbeat_settings;
@@ -113,26 +113,23 @@ struct Absence {
 fn vanish(
     stage: &mut Stage,
     arg: &HalfopenArg,
-    part: Part,
+    lines: Lines,
     calm: &Reading,
     shadows: Option<&Shadows>,
 ) -> Result<Absence, RunError> {
     stage.start_peak();
     let strike = |at, blow| Strike {
         at,
-        lines: part.selection(),
+        lines: lines.selection(),
         blow,
     };
     let at = stage.clock.now() + SHADOW_LEAD;
     stage.swarm.strike(strike(at, Blow::Vanish));
     stage.hold("shadow", SHADOW_LEAD)?;
-    let vanished = u64::from(part.count);
+    let vanished = u64::from(lines.count);
     let noticed = || shadows.map_or(0, Shadows::noticed);
     let deadline = at + arg.notice_max;
-    stage.watch("vanish", vanished, |reading| {
-        let is_over = reading.at > deadline;
-        if is_over { vanished } else { noticed() }
-    })?;
+    stage.watch_until("vanish", vanished, deadline, |_| noticed())?;
     let noticed = noticed();
     let rss_peak = stage.rss_peak();
     stage.swarm.strike(strike(stage.clock.now(), Blow::Wake));

@@ -12,7 +12,7 @@ use crate::oracle::ledger::Ledger;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::sending::lies;
-use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::scenario::{RunError, Stage, ramp_warning, time_setting};
 use crate::screen::Screen;
 use crate::swarm::Habit;
 
@@ -59,8 +59,10 @@ pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
 /// A pong must be due before the next ping is.
 pub(crate) fn heartbeat_settings(ping_after: Duration) -> [String; 2] {
     let pong_timeout = PONG_TIMEOUT_MAX.min(ping_after / 2);
-    [("ping_after", ping_after), ("pong_timeout", pong_timeout)]
-        .map(|(key, time)| format!("heartbeat.{key}={}", humantime::format_duration(time)))
+    [
+        time_setting("heartbeat.ping_after", ping_after),
+        time_setting("heartbeat.pong_timeout", pong_timeout),
+    ]
 }
 
 /// What steady heartbeats cost.

@@ -1,22 +1,19 @@
 //! The same server with more and more lines: how costs grow.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::arg::{CommonArg, parse_some_rate};
 use crate::dialect::{Dialect, Template};
-use crate::name::{ACCOUNT_LINES, Names};
 use crate::oracle::Verdict;
 use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
 use crate::report::{Figure, Record};
 use crate::scenario::idle::heartbeat_settings;
 use crate::scenario::reading::{Reading, count};
-use crate::scenario::sending::{self, ANSWER_TIMEOUT, ARRIVAL_TIMEOUT, verdict_figures};
-use crate::scenario::{NO_PUSH_PATH, RunError, Stage, ramp_warning};
-use crate::schedule::Spread;
+use crate::scenario::sending::{self, finish_sending, verdict_figures};
+use crate::scenario::{NO_API, RunError, Stage, api, push_path, ramp_warning};
 use crate::screen::Screen;
 use crate::sender::book::Book;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
@@ -57,8 +54,7 @@ struct Rung {
     figures: Vec<(&'static str, f64, &'static str)>,
 }
 
-/// Connections that push, and pushes without an answer on each.
-const CONNECTIONS_MAX: u32 = 4;
+/// Pushes without an answer on each connection.
 const PIPELINE_MAX: u32 = 16;
 
 /// Runs the scenario.
@@ -66,19 +62,14 @@ pub(crate) fn run(arg: &LadderArg) -> Result<(Record, Screen), RunError> {
     let rungs = rungs(arg);
     let lines = &arg.common.lines;
     let settings = heartbeat_settings(arg.ping_after);
-    let usual = || lines.against.push_path();
-    let push_path = arg.push_path.clone().or_else(usual);
-    let push_path = push_path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
-    let part = |from: u32, to: u32| {
-        let names = Names::new(lines.first_line + from, to - from, ACCOUNT_LINES);
-        lines.dialect(names, 0, push_path.clone())
-    };
+    let push_path = push_path(arg.push_path.as_ref(), lines.against)?;
+    let part =
+        |from: u32, to: u32| lines.dialect(lines.names_of(from, to - from), 0, push_path.clone());
     let first = part(0, rungs[0])?;
     let (mut stage, before) =
         Stage::open("ladder", &arg.common, &settings, first, Habit::default())?;
-    let api = stage.node.api.clone();
-    let api = api.ok_or(RunError::Usage("pushing to a --target needs --api"))?;
-    let names = Names::new(lines.first_line, lines.connections, ACCOUNT_LINES);
+    let api = api(&stage.node, NO_API)?;
+    let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, push_path.clone())?;
     let mut book = Book::empty(Ledger::of(&names));
     let mut measured = Vec::new();
@@ -166,18 +157,12 @@ fn push(
     book: Book,
     rung: &mut Rung,
 ) -> Result<Book, RunError> {
-    let reached = Names::new(arg.common.lines.first_line, rung.lines, ACCOUNT_LINES);
+    let reached = arg.common.lines.names_of(0, rung.lines);
+    let rows = reached.all().rows();
     let plan = SenderPlan {
-        dialect: Arc::new(dialect.clone()),
-        medium,
-        rows: reached.rows(CONNECTIONS_MAX.min(rung.lines)),
         rate: Some(arg.rate),
-        spread: Spread::Poisson,
-        body_bytes: 0,
-        answer_timeout: ANSWER_TIMEOUT,
         seed: u64::from(rung.lines),
-        shadows: None,
-        mends: false,
+        ..SenderPlan::new(dialect.clone(), medium, rows)
     };
     let sender = Sender::resume(plan, book, stage.clock).map_err(RunError::Sender)?;
     let (before, from) = (stage.read()?, stage.clock.now());
@@ -187,17 +172,7 @@ fn push(
         until: from + arg.send,
     })?;
     let after = stage.hold("send", arg.send)?;
-    stage.watch("answers", 1, |_| u64::from(sender.is_done()))?;
-    let book = sender.stop()?;
-    let (accepted, deadline) = (book.ledger.accepted(), stage.clock.now() + ARRIVAL_TIMEOUT);
-    stage.watch("arrivals", accepted, |reading| {
-        let is_over = reading.at > deadline;
-        if is_over {
-            accepted
-        } else {
-            reading.total.messages
-        }
-    })?;
+    let book = finish_sending(stage, sender)?;
     let delivered = count(after.total.messages - before.total.messages);
     if let Some(us) = after
         .server_cpu_us_since(&before)

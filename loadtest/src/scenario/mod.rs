@@ -34,11 +34,12 @@ use thiserror::Error;
 
 use crate::address::{self, AddressBlock};
 use crate::arg::{CommonArg, LineArg, TlsArg};
-use crate::clock::Clock;
+use crate::clock::{Clock, nanoseconds};
 use crate::descriptor;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Template};
 use crate::machine;
 use crate::make::Make;
+use crate::node::target::Target;
 use crate::node::{Node, NodeError, ServerPlan};
 use crate::plan::PlanError;
 use crate::report::{Figure, Phase, Record};
@@ -106,7 +107,7 @@ pub(crate) struct Stage {
     pulse: Poll,
     is_interrupted: Arc<AtomicBool>,
     last: Reading,
-    /// The server's memory, at most and as its process tells, since somebody asked to watch it.
+    /// The server's memory at its most, and its CPU time at the last.
     peak: Peak,
 }
 
@@ -126,8 +127,12 @@ const OWN_SCENARIOS: [(&str, &str); 3] = [
 ];
 const NO_RECORDS: &str = "of all makes only tautline takes messages from lines or streams";
 /// What is missing when nobody says where messages go.
-pub(crate) const NO_PUSH_PATH: &str =
+const NO_PUSH_PATH: &str =
     "pushing to a raw server needs a path, such as --push-path /push/{device}";
+/// What is missing when nobody says where they are posted.
+const NO_API: &str = "pushing to a --target needs --api";
+/// What is killed or drained and then started again.
+const ONLY_OURS_AGAIN: &str = "of all makes only tautline is started again";
 /// The second byte of the loopback addresses that lines connect from.
 const LINE_NET: u8 = 1;
 /// A generator later than this in more than one of a hundred cases tells of itself, not of the server.
@@ -226,8 +231,9 @@ impl Stage {
         time: Duration,
     ) -> Result<Reading, RunError> {
         let start = self.clock.now();
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.watch(phase, ms(time), |reading| ms(reading.at - start))
+        self.watch(phase, nanoseconds(time), |reading| {
+            nanoseconds(reading.at - start)
+        })
     }
 
     /// Draws and reads until `step` has reached `steps`, or the run cannot go on, which the record then says.
@@ -243,7 +249,7 @@ impl Stage {
             at_s: self.clock.now().as_secs_f64(),
         });
         if let Some(canary) = &mut self.canary {
-            canary.start_lap(phase, self.clock.now());
+            canary.start_phase(phase, self.clock.now());
         }
         let start = (self.clock.now(), self.node.tasks());
         loop {
@@ -261,6 +267,32 @@ impl Stage {
             }
             self.wait_tick()?;
         }
+    }
+
+    /// The same until a moment at the latest.
+    pub(crate) fn watch_until(
+        &mut self,
+        phase: &'static str,
+        steps: u64,
+        deadline: Duration,
+        mut step: impl FnMut(&Reading) -> u64,
+    ) -> Result<Reading, RunError> {
+        self.watch(phase, steps, |reading| {
+            if reading.at > deadline {
+                steps
+            } else {
+                step(reading)
+            }
+        })
+    }
+
+    /// The same for what is done or not.
+    pub(crate) fn watch_done(
+        &mut self,
+        phase: &'static str,
+        mut is_done: impl FnMut() -> bool,
+    ) -> Result<Reading, RunError> {
+        self.watch(phase, 1, |_| u64::from(is_done()))
     }
 
     /// Reads everything now.
@@ -384,7 +416,6 @@ pub(crate) fn open_node(
         let node = Node::attach(&server.target, api, peer, server.pid, &server.next_target)?;
         return Ok(node.at_addresses(&AddressBlock::all(&server.destinations)));
     }
-    let cores = u32::try_from(machine::cores()).unwrap_or(1);
     let make = lines.against;
     for setting in &server.set {
         ServerPlan::check_setting(make, setting)?;
@@ -392,13 +423,21 @@ pub(crate) fn open_node(
     let plan = ServerPlan {
         make,
         program: server.server.clone(),
-        reactors: server
-            .reactors
-            .unwrap_or_else(|| lines.connections.div_ceil(REACTOR_LINES).max(cores)),
+        reactors: server.reactors.unwrap_or_else(|| {
+            lines
+                .connections
+                .div_ceil(REACTOR_LINES)
+                .max(machine::cores())
+        }),
         is_tls: arg.tls.tls,
         settings: [settings, &server.set].concat(),
     };
     Node::start(&plan, |text| screen.say(text))
+}
+
+/// A setting for a server that is started.
+fn time_setting(key: &str, time: Duration) -> String {
+    format!("{key}={}ms", time.as_millis())
 }
 
 fn tls_plan(node: &Node, arg: &TlsArg) -> Result<Option<Arc<TlsPlan>>, TlsError> {
@@ -419,7 +458,7 @@ fn swarm_plan(
 ) -> io::Result<SwarmPlan> {
     let sockets = if habit.leaves_ghosts { 2 } else { 1 };
     Ok(SwarmPlan {
-        lanes: u32::try_from(machine::cores()).unwrap_or(1),
+        lanes: machine::cores(),
         thread_lines_max: descriptor::lines_per_thread()? / sockets,
         targets: node.devices.clone(),
         serving: node.serving,
@@ -430,6 +469,17 @@ fn swarm_plan(
         open_timeout: lines.open_timeout,
         habit,
     })
+}
+
+/// Where messages go: where one says, or else where servers of this make take them.
+fn push_path(asked: Option<&Template>, make: Make) -> Result<Template, RunError> {
+    let path = asked.cloned().or_else(|| make.push_path());
+    path.ok_or(RunError::Usage(NO_PUSH_PATH))
+}
+
+/// The server's API; `missing` says what is needed for what.
+fn api(node: &Node, missing: &'static str) -> Result<Target, RunError> {
+    node.api.clone().ok_or(RunError::Usage(missing))
 }
 
 /// `net` keeps swarms apart on loopback.

@@ -10,20 +10,21 @@ use crate::swarm::Swarm;
 use crate::swarm::catch::Catch;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Selection, Strike};
 
-/// Resident memory of the server: the most that was seen.
+/// What is remembered of the server from reading to reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peak {
-    /// What all its processes had used when it was last seen.
+    /// CPU time of all its processes, at the last reading: one that is killed can no longer be asked.
     cpu: Duration,
+    /// The most resident memory since watching began.
     seen: u64,
-    /// The most its process ever had when watching began: a higher one since is exact.
+    /// The kernel's own peak of the process when watching began. Once that has risen it is exact, also between readings.
     process: u64,
 }
 
 impl Stage {
     /// Ends all lines.
     pub(crate) fn end_lines(&mut self) -> Result<Catch, RunError> {
-        let swarm = std::mem::replace(&mut self.swarm, Swarm::empty());
+        let swarm = std::mem::replace(&mut self.swarm, Swarm::empty(self.node.serving));
         Ok(swarm.stop(cut(&self.node))?)
     }
 
@@ -44,23 +45,19 @@ impl Stage {
     ) -> Result<Reading, RunError> {
         let (open, ended) = (before.total.open(), before.total.ended);
         let deadline = self.clock.now() + timeout;
-        self.watch(phase, open.max(1), |reading| {
-            let is_struck = reading.total.ended - ended >= expected;
-            if reading.at > deadline {
-                open.max(1)
-            } else if is_struck {
-                reading.total.open().max(u64::from(open == 0))
-            } else {
-                0
+        self.watch_until(phase, open.max(1), deadline, |reading| {
+            if reading.total.ended - ended < expected {
+                return 0;
             }
+            reading.total.open().max(u64::from(open == 0))
         })
     }
 
     /// Waits until all lines that opened are open again, or the time is over.
     pub(crate) fn await_all(&mut self, timeout: Duration) -> Result<Reading, RunError> {
         let deadline = self.clock.now() + timeout;
-        self.watch("return", 1, |reading| {
-            u64::from(reading.total.away() == 0 || reading.at > deadline)
+        self.watch_until("return", 1, deadline, |reading| {
+            u64::from(reading.total.away() == 0)
         })
     }
 
@@ -104,7 +101,7 @@ impl Stage {
                 "only a server that is started here can be started again",
             ));
         };
-        self.watch("restart", 1, |_| u64::from(restart.is_done()))?;
+        self.watch_done("restart", || restart.is_done())?;
         Ok(self.node.finish_restart(restart, self.peak.cpu)?)
     }
 

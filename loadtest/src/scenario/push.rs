@@ -6,7 +6,7 @@ use crate::arg::{CommonArg, SendArg};
 use crate::dialect::Template;
 use crate::report::Record;
 use crate::scenario::sending::Sent;
-use crate::scenario::{NO_PUSH_PATH, RunError, Stage};
+use crate::scenario::{NO_API, RunError, Stage, api, push_path};
 use crate::screen::Screen;
 use crate::sender::Medium;
 use crate::swarm::Habit;
@@ -39,27 +39,21 @@ pub(crate) fn run(arg: &PushArg) -> Result<(Record, Screen), RunError> {
         return Err(RunError::Usage("there are more senders than lines"));
     }
     let names = lines.names();
-    let rows = names.rows(arg.senders);
-    let dialect = lines.dialect(names, 0, push_path(arg)?)?;
+    let rows = names.all().rows_of(arg.senders);
+    let path = push_path(arg.push_path.as_ref(), lines.against)?;
+    let path = match &arg.wait {
+        Some(level) => path.with_query("wait", level),
+        None => path,
+    };
+    let dialect = lines.dialect(names, 0, path)?;
     let (mut stage, before) =
         Stage::open("push", &arg.common, &[], dialect.clone(), Habit::default())?;
-    let api = stage.node.api.clone();
     let medium = Medium::Http {
-        api: api.ok_or(RunError::Usage("pushing to a --target needs --api"))?,
+        api: api(&stage.node, NO_API)?,
         pipeline: arg.pipeline,
     };
     let ramped = stage.ramp()?;
     let sent = Sent::send(&mut stage, &arg.send, dialect, medium, rows)?;
     let limits = (lines.failures_max, arg.send.refusals_max);
     sent.close(stage, "push", (&before, &ramped), limits)
-}
-
-fn push_path(arg: &PushArg) -> Result<Template, RunError> {
-    let usual = || arg.common.lines.against.push_path();
-    let path = arg.push_path.clone().or_else(usual);
-    let path = path.ok_or(RunError::Usage(NO_PUSH_PATH))?;
-    Ok(match &arg.wait {
-        Some(level) => path.with_query("wait", level),
-        None => path,
-    })
 }

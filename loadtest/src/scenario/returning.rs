@@ -9,6 +9,7 @@ use crate::arg::parse_share;
 use crate::name::Names;
 use crate::oracle::shadow::Shadows;
 use crate::report::Figure;
+use crate::scenario::LATE_SHARE_MAX;
 use crate::scenario::reading::{Reading, count};
 use crate::swarm::Habit;
 use crate::swarm::catch::Catch;
@@ -39,20 +40,22 @@ pub(super) struct Spell {
 
 /// An attempt later than this was kept waiting by the generator.
 const LATE: Duration = Duration::from_millis(20);
-/// A generator later than this in more than one of a hundred cases tells of itself, not of the server.
-const LATE_SHARE_MAX: f64 = 0.01;
+/// Lines that are asked to leave get the usual time for it, or less where all is compressed.
+pub(super) const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
 /// What is wrong if lines are away although all were to be there.
 pub(super) fn missing_fault(end: &Reading, failures_max: u64) -> Option<String> {
-    let missing = end.total.away();
-    (missing > failures_max).then(|| format!("{missing} lines did not come back in time"))
+    not_back(end.total.away(), failures_max)
 }
 
 /// What is wrong if lines have been away for too long at the end of a run in which they come and go all the time.
 pub(super) fn stray_fault(catch: &Catch, timeout: Duration, failures_max: u64) -> Option<String> {
     let stray = catch.away_for.iter().filter(|time| **time > timeout);
-    let stray = stray.count() as u64;
-    (stray > failures_max).then(|| format!("{stray} lines did not come back in time"))
+    not_back(stray.count() as u64, failures_max)
+}
+
+fn not_back(lines: u64, failures_max: u64) -> Option<String> {
+    (lines > failures_max).then(|| format!("{lines} lines did not come back in time"))
 }
 
 impl ReturnArg {
@@ -148,7 +151,6 @@ impl Spell {
 
     /// What is wrong if lines are missing that were there before.
     pub(super) fn fault(&self, failures_max: u64) -> Option<String> {
-        let missing = self.missing();
-        (missing > failures_max).then(|| format!("{missing} lines did not come back in time"))
+        not_back(self.missing(), failures_max)
     }
 }

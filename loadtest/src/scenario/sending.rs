@@ -1,6 +1,5 @@
 //! What the scenarios that send have in common: a warm-up, a measured time, an account of every message.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::arg::SendArg;
@@ -25,8 +24,7 @@ pub(super) struct Sent {
     book: Book,
 }
 
-/// How long the last answers may take, and then the last arrivals.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last arrivals may take after the last answers.
 pub(super) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// An arrival taken up later than this was kept waiting by the generator.
 const LATE: Duration = Duration::from_millis(1);
@@ -50,16 +48,11 @@ impl Sent {
         let senders = rows.len();
         let reached_lines = rows.iter().map(|row| row.count).sum();
         let plan = SenderPlan {
-            dialect: Arc::new(dialect),
-            medium,
-            rows,
             rate: (arg.rate > 0.0).then_some(arg.rate),
             spread: arg.spread,
             body_bytes: arg.body_bytes,
-            answer_timeout: ANSWER_TIMEOUT,
             seed: arg.seed,
-            shadows: None,
-            mends: false,
+            ..SenderPlan::new(dialect, medium, rows)
         };
         let sender = Sender::open(plan, stage.clock).map_err(RunError::Sender)?;
         let record_from = stage.clock.now() + arg.warmup;
@@ -125,8 +118,8 @@ impl Sent {
 }
 
 /// Waits for the answers and the arrivals still under way, so that what is missing then is lost.
-fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
-    stage.watch("answers", 1, |_| u64::from(sender.is_done()))?;
+pub(super) fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
+    stage.watch_done("answers", || sender.is_done())?;
     let book = sender.stop()?;
     await_arrivals(stage, book.ledger.accepted())?;
     Ok(book)
@@ -135,12 +128,8 @@ fn finish_sending(stage: &mut Stage, sender: Sender) -> Result<Book, RunError> {
 /// Waits until so many messages have arrived, all lines together, or the time for that is over.
 pub(super) fn await_arrivals(stage: &mut Stage, accepted: u64) -> Result<(), RunError> {
     let deadline = stage.clock.now() + ARRIVAL_TIMEOUT;
-    stage.watch("arrivals", accepted, |reading| {
-        if reading.at < deadline {
-            reading.total.messages
-        } else {
-            accepted
-        }
+    stage.watch_until("arrivals", accepted, deadline, |reading| {
+        reading.total.messages
     })?;
     Ok(())
 }

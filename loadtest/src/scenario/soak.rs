@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::arg::{CommonArg, parse_rate, parse_share};
 use crate::dialect::Dialect;
-use crate::name::{Names, Part as Lines};
+use crate::name::{Lines, Names};
 use crate::report::{Figure, Record};
 use crate::scenario::d2d::{LIMITS, device_lines};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
@@ -156,14 +156,8 @@ pub(crate) fn run(arg: &SoakArg) -> Result<(Record, Screen), RunError> {
 }
 
 fn check(arg: &SoakArg) -> Result<(), RunError> {
-    let kills = arg.storms.contains(&StormCut::Kill);
-    if kills && !arg.common.server.target.is_empty() {
-        return Err(RunError::Usage(
-            "a node that is killed must have been started here",
-        ));
-    }
-    if kills && arg.common.canary.canary > 0 {
-        return Err(RunError::Usage("no canary survives a node that is killed"));
+    for storm in &arg.storms {
+        storm.check(&arg.common)?;
     }
     if arg.d2d_rate > 0.0 && !arg.common.lines.against.takes_records() {
         return Err(RunError::Usage(
@@ -197,12 +191,9 @@ fn turn(
         share: arg.storm_share,
         ..cast.all
     };
-    let notice = third / 2;
-    match cut {
-        Some(StormCut::Reset) => strike(stage, storm, Blow::Reset),
-        Some(StormCut::Fin) => strike(stage, storm, Blow::Fin),
-        Some(StormCut::Silence) => strike(stage, storm, Blow::Silence { notice }),
-        Some(StormCut::Kill) => stage.kill_and_restart(cast.all, SHADOW_LEAD)?,
+    match cut.map(|cut| cut.blow(third / 2)) {
+        Some(Some(blow)) => strike(stage, storm, blow),
+        Some(None) => stage.kill_and_restart(cast.all, SHADOW_LEAD)?,
         None => {}
     }
     stage.hold("storm", third)?;
@@ -269,7 +260,7 @@ impl Cast {
             push,
             slow: after(push, slow),
             vanishing,
-            all: names.split(0.0).0.selection(),
+            all: names.all().selection(),
         })
     }
 }

@@ -10,8 +10,8 @@ use crate::name::Names;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::returning::{ReturnArg, Spell};
-use crate::scenario::traffic::{CONNECTIONS_MAX, Traffic, TrafficArg};
-use crate::scenario::{RunError, Stage, ramp_warning};
+use crate::scenario::traffic::{Traffic, TrafficArg};
+use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, ramp_warning};
 use crate::screen::Screen;
 use crate::swarm::Habit;
 use crate::swarm::catch::Catch;
@@ -78,7 +78,7 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     let shadows = habit.shadows.clone();
     let (mut stage, before) = Stage::open("storm", &arg.common, &[], dialect.clone(), habit)?;
     let ramped = stage.ramp()?;
-    let rows = names.rows(CONNECTIONS_MAX.min(names.lines()));
+    let rows = names.all().rows();
     let part = arg
         .traffic
         .part(&stage, "push", rows, arg.traffic.push_rate)?;
@@ -102,25 +102,37 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     Ok((record, screen))
 }
 
+impl StormCut {
+    /// Whether a run can have it.
+    pub(super) fn check(self, common: &CommonArg) -> Result<(), RunError> {
+        let why = match self {
+            Self::Reset | Self::Fin | Self::Silence => return Ok(()),
+            Self::Kill if !common.server.target.is_empty() => {
+                "a node that is killed must have been started here"
+            }
+            Self::Kill if common.lines.against != Make::Tautline => ONLY_OURS_AGAIN,
+            Self::Kill if common.canary.canary > 0 => "no canary survives a node that is killed",
+            Self::Kill => return Ok(()),
+        };
+        Err(RunError::Usage(why))
+    }
+
+    /// What it does to each line; none if it is the node that is struck. Devices notice a silence within `notice`.
+    pub(super) fn blow(self, notice: Duration) -> Option<Blow> {
+        match self {
+            Self::Reset => Some(Blow::Reset),
+            Self::Fin => Some(Blow::Fin),
+            Self::Silence => Some(Blow::Silence { notice }),
+            Self::Kill => None,
+        }
+    }
+}
+
 fn check(arg: &StormArg) -> Result<(), RunError> {
-    let is_kill = arg.cut == StormCut::Kill;
-    if is_kill && !arg.common.server.target.is_empty() {
-        return Err(RunError::Usage(
-            "--cut kill is for a server that is started here",
-        ));
-    }
-    if is_kill && arg.common.lines.against != Make::Tautline {
-        return Err(RunError::Usage(
-            "of all makes only tautline is started again",
-        ));
-    }
-    if is_kill && arg.common.canary.canary > 0 {
-        return Err(RunError::Usage("no canary survives a node that is killed"));
-    }
-    if is_kill && arg.share < 1.0 {
-        return Err(RunError::Usage(
-            "a node that is killed takes all lines along",
-        ));
+    arg.cut.check(&arg.common)?;
+    if arg.cut == StormCut::Kill && arg.share < 1.0 {
+        let why = "a node that is killed takes all lines along";
+        return Err(RunError::Usage(why));
     }
     Ok(())
 }
@@ -133,21 +145,12 @@ struct Storm {
 
 /// Cuts the lines and waits until they are back.
 fn blow_over(stage: &mut Stage, arg: &StormArg, names: &Names) -> Result<Storm, RunError> {
-    let lines = Selection {
-        first: names.first(),
-        count: names.lines(),
-        share: arg.share,
-    };
+    let lines = names.all().share(arg.share);
     let before = stage.read()?;
     stage.start_peak();
-    match arg.cut {
-        StormCut::Kill => stage.kill_and_restart(lines, arg.down)?,
-        StormCut::Reset => strike(stage, lines, Blow::Reset)?,
-        StormCut::Fin => strike(stage, lines, Blow::Fin)?,
-        StormCut::Silence => {
-            let notice = arg.notice;
-            strike(stage, lines, Blow::Silence { notice })?;
-        }
+    match arg.cut.blow(arg.notice) {
+        Some(blow) => strike(stage, lines, blow)?,
+        None => stage.kill_and_restart(lines, arg.down)?,
     }
     let down = u64::from(names.lines()).saturating_sub(before.total.open());
     let expected = u64::from(lines.len()).saturating_sub(down);

@@ -53,7 +53,7 @@ pub(crate) fn run(arg: &StreamArg) -> Result<(Record, Screen), RunError> {
         return Err(RunError::Usage("there are more streams than lines"));
     }
     let names = lines.names();
-    let rows = names.rows(arg.streams);
+    let rows = names.all().rows_of(arg.streams);
     let dialect = lines.dialect(names, 0, Template::root())?;
     let settings = [SETTING.to_owned()];
     let (mut stage, before) = Stage::open(
@@ -120,7 +120,7 @@ fn measure_baseline(
     let loop_thread = thread::Builder::new()
         .name("baseline".to_owned())
         .spawn(move || Baseline::measure(plan))?;
-    stage.watch("baseline", 1, |_| u64::from(loop_thread.is_finished()))?;
+    stage.watch_done("baseline", || loop_thread.is_finished())?;
     let panicked = |_| std::io::Error::other("the bare loop panicked");
     Ok((plan, loop_thread.join().map_err(panicked)??))
 }

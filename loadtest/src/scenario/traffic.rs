@@ -15,9 +15,8 @@ use crate::oracle::mark::BODY_BYTES_MIN;
 use crate::oracle::shadow::Shadows;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
-use crate::scenario::sending::{self, ANSWER_TIMEOUT, await_arrivals, verdict_figures};
-use crate::scenario::{NO_PUSH_PATH, RunError, Stage};
-use crate::schedule::Spread;
+use crate::scenario::sending::{self, await_arrivals, verdict_figures};
+use crate::scenario::{RunError, Stage, api, push_path};
 use crate::sender::book::Book;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
 use crate::swarm::catch::Catch;
@@ -77,9 +76,7 @@ pub(super) struct Account {
     refusals_max: u64,
 }
 
-/// Keep-alive connections that push.
-pub(super) const CONNECTIONS_MAX: u32 = 4;
-/// Pushes without an answer on each; what has to wait for room counts as late all the same.
+/// Pushes without an answer on each connection; what has to wait for room counts as late all the same.
 const PIPELINE_MAX: u32 = 16;
 
 impl TrafficArg {
@@ -90,11 +87,10 @@ impl TrafficArg {
 
     /// The same to wait for another level.
     pub(super) fn path_for(&self, make: Make, level: &str) -> Result<Template, RunError> {
-        let path = self.push_path.clone().or_else(|| make.push_path());
-        match path {
-            Some(path) => Ok(path.with_query("wait", level)),
-            None if self.push_rate > 0.0 => Err(RunError::Usage(NO_PUSH_PATH)),
-            None => Ok(Template::root()),
+        match push_path(self.push_path.as_ref(), make) {
+            Ok(path) => Ok(path.with_query("wait", level)),
+            Err(_) if self.push_rate <= 0.0 => Ok(Template::root()),
+            Err(error) => Err(error),
         }
     }
 
@@ -109,11 +105,11 @@ impl TrafficArg {
         if rate <= 0.0 || rows.iter().all(|row| row.count == 0) {
             return Ok(None);
         }
-        let missing = RunError::Usage("pushing to a --target needs --api, or --push-rate 0");
+        let missing = "pushing to a --target needs --api, or --push-rate 0";
         Ok(Some(Part {
             name,
             medium: Medium::Http {
-                api: stage.node.api.clone().ok_or(missing)?,
+                api: api(&stage.node, missing)?,
                 pipeline: PIPELINE_MAX,
             },
             rows: rows.into_iter().filter(|row| row.count > 0).collect(),
@@ -159,16 +155,12 @@ impl Traffic {
                 dialect.push_path = path;
             }
             let plan = SenderPlan {
-                dialect: Arc::new(dialect),
-                medium: part.medium,
-                rows: part.rows,
                 rate: Some(part.rate),
-                spread: Spread::Poisson,
                 body_bytes: part.body_bytes,
-                answer_timeout: ANSWER_TIMEOUT,
                 seed: arg.seed,
                 shadows: shadows.cloned(),
                 mends: true,
+                ..SenderPlan::new(dialect, part.medium, part.rows)
             };
             let sender = Sender::open(plan, stage.clock).map_err(RunError::Sender)?;
             sender.start(Span {
@@ -191,8 +183,8 @@ impl Traffic {
         for (_, sender) in &self.parts {
             sender.finish();
         }
-        stage.watch("answers", 1, |_| {
-            u64::from(self.parts.iter().all(|(_, sender)| sender.is_done()))
+        stage.watch_done("answers", || {
+            self.parts.iter().all(|(_, sender)| sender.is_done())
         })?;
         let stop = |(name, sender): (_, Sender)| Ok((name, sender.stop()?));
         let books: Vec<_> = self

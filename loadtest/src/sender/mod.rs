@@ -45,14 +45,29 @@ pub(crate) struct SenderPlan {
     pub(crate) spread: Spread,
     /// Bytes of a message's body.
     pub(crate) body_bytes: usize,
-    /// How long to wait for the last answers.
-    pub(crate) answer_timeout: Duration,
     /// Fixes targets and arrivals.
     pub(crate) seed: u64,
     /// Which lines are about to be cut.
     pub(crate) shadows: Option<Arc<Shadows>>,
     /// Whether connections that break are opened again, as a back end would.
     pub(crate) mends: bool,
+}
+
+impl SenderPlan {
+    /// The shortest messages in a closed loop, each by whom it is answered.
+    pub(crate) fn new(dialect: Dialect, medium: Medium, rows: Vec<Row>) -> Self {
+        Self {
+            dialect: Arc::new(dialect),
+            medium,
+            rows,
+            rate: None,
+            spread: Spread::Poisson,
+            body_bytes: 0,
+            seed: 1,
+            shadows: None,
+            mends: false,
+        }
+    }
 }
 
 /// What messages are sent over.

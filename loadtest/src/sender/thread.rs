@@ -60,6 +60,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A sleeping thread wakes about this late, so it wakes this early and looks at its sockets until it is time.
 const WAKE_EARLY: Duration = Duration::from_micros(60);
 const EVENTS_PER_ITERATION_MAX: usize = 256;
+/// How long the last answers may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a broken connection rests before it is opened again.
 const MEND_AFTER: Duration = Duration::from_millis(100);
 
@@ -256,7 +258,7 @@ impl SenderThread {
 
     /// Waits for the answers under way; what is then still open was never answered.
     fn collect_answers(&mut self, events: &mut Events) -> io::Result<()> {
-        let deadline = self.clock.now() + self.plan.answer_timeout;
+        let deadline = self.clock.now() + ANSWER_TIMEOUT;
         while self.clock.now() < deadline
             && self.lanes.iter().any(|lane| !lane.connection.is_idle())
         {

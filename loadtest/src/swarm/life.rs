@@ -167,9 +167,9 @@ impl SwarmThread {
             self.tally().count_end();
         } else if let Blow::Silence { notice } = blow {
             let noticed = now + notice.mul_f64(self.random.random());
-            self.await_return(id, None, noticed);
+            self.await_return(id, noticed);
         } else {
-            self.await_return(id, None, now);
+            self.await_return(id, now);
         }
     }
 
@@ -221,7 +221,7 @@ impl SwarmThread {
         if shadows.is_some_and(|shadows| shadows.cover(id, intended, now)) {
             return None;
         }
-        if let Some(lap) = self.order.lap(mark.intended_ns) {
+        if let Some(lap) = self.laps.place(&self.order, mark.intended_ns) {
             let latency = now.saturating_sub(intended);
             self.catch.record(lap, latency);
             if let Some(timeline) = &mut self.catch.timeline {
@@ -275,16 +275,16 @@ impl SwarmThread {
         let now = self.clock_now();
         self.past(id).away_since = now;
         self.tally().count_setback_of_open(failure);
-        self.await_return(id, None, now);
+        self.await_return(id, now);
     }
 
     /// Has a line that is over come back in its time.
-    fn await_return(&mut self, id: LineId, hint: Option<Duration>, now: Duration) {
+    fn await_return(&mut self, id: LineId, now: Duration) {
         self.tally().count_end();
         let comeback = self.plan.habit.comeback;
         *self.line(id) = comeback.map_or(Line::Down, |_| Line::Away);
         if let Some(comeback) = comeback {
-            let due = comeback.due(0, hint, &mut self.random, now);
+            let due = comeback.due(0, None, &mut self.random, now);
             self.schedule(due, id, Task::Return);
         }
     }

@@ -31,7 +31,7 @@ use crate::node::target::Target;
 use crate::oracle::shadow::Shadows;
 use crate::swarm::catch::Catch;
 use crate::swarm::comeback::Comeback;
-use crate::swarm::order::{LAPS_MAX, Order};
+use crate::swarm::order::Order;
 use crate::swarm::ramp::{Pacing, shares};
 use crate::swarm::source::Sources;
 use crate::swarm::strike::Strike;
@@ -107,18 +107,17 @@ pub(crate) enum Cut {
 impl Swarm {
     /// Starts the threads, and with them the ramp.
     pub(crate) fn start(plan: SwarmPlan, clock: Clock) -> io::Result<Self> {
-        let mut swarm = Self::empty();
-        swarm.order = Arc::new(Order::new(plan.serving));
+        let mut swarm = Self::empty(plan.serving);
         swarm.grow(plan, clock)?;
         Ok(swarm)
     }
 
-    /// A swarm without a thread.
-    pub(crate) fn empty() -> Self {
+    /// A swarm without a thread, of whose targets so many serve at first.
+    pub(crate) fn empty(serving: usize) -> Self {
         Self {
             threads: Vec::new(),
             tallies: Vec::new(),
-            order: Arc::new(Order::new(1)),
+            order: Arc::new(Order::new(serving)),
             laps: 0,
         }
     }
@@ -184,10 +183,13 @@ impl Swarm {
 
     /// Records the latencies of messages that are meant to leave at `from` or later, apart from those of earlier laps.
     pub(crate) fn start_lap(&mut self, from: Duration) {
-        if self.laps < LAPS_MAX {
-            self.order.start_lap(self.laps, from);
-            self.laps += 1;
-        }
+        self.order.start_lap(self.laps, from);
+        self.laps += 1;
+    }
+
+    /// Records them together with those of an earlier lap again: each lap is a histogram in every thread.
+    pub(crate) fn resume_lap(&self, lap: usize, from: Duration) {
+        self.order.start_lap(lap, from);
     }
 
     /// Does something to many lines.

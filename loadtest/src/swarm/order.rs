@@ -10,13 +10,13 @@ use crate::clock::nanoseconds;
 use crate::swarm::Cut;
 use crate::swarm::strike::Strike;
 
-/// The orders. The counters publish nothing, so all of them are relaxed; strikes are behind a lock.
+/// The orders. The counters publish nothing, so all of them are relaxed; laps and strikes are behind locks.
 #[derive(Debug)]
 pub(super) struct Order {
     /// 0: go on; else a [`Cut`].
     phase: AtomicU8,
-    /// When each lap starts. A message belongs to the lap it was meant to leave in; one of no lap is in no latency.
-    lap_starts_ns: [AtomicU64; LAPS_MAX],
+    laps: Mutex<Vec<Lap>>,
+    lap_count: AtomicUsize,
     /// When the storm began that comebacks are measured from.
     storm_start_ns: AtomicU64,
     /// The targets that lines connect to: the first, and how many.
@@ -27,14 +27,23 @@ pub(super) struct Order {
     strike_count: AtomicUsize,
 }
 
-/// Laps of a swarm; the last one takes in what would be more.
-pub(super) const LAPS_MAX: usize = 16;
+/// A part of the run whose latencies are kept apart.
+#[derive(Clone, Copy, Debug)]
+struct Lap {
+    start_ns: u64,
+    place: usize,
+}
+
+/// The laps as one thread knows them: every message asks.
+#[derive(Debug, Default)]
+pub(super) struct Laps(Vec<Lap>);
 
 impl Order {
     pub(super) fn new(targets: usize) -> Self {
         Self {
             phase: AtomicU8::new(0),
-            lap_starts_ns: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
+            laps: Mutex::default(),
+            lap_count: AtomicUsize::new(0),
             storm_start_ns: AtomicU64::new(u64::MAX),
             targets: [0, targets].map(AtomicUsize::new),
             is_settled: AtomicBool::new(false),
@@ -43,18 +52,12 @@ impl Order {
         }
     }
 
-    pub(super) fn start_lap(&self, lap: usize, from: Duration) {
-        if let Some(start) = self.lap_starts_ns.get(lap) {
-            start.store(nanoseconds(from), Ordering::Relaxed);
-        }
-    }
-
-    /// The lap of a message that was meant to leave then.
-    pub(super) fn lap(&self, intended_ns: u64) -> Option<usize> {
-        let starts = self.lap_starts_ns.iter();
-        starts
-            .map(|start| start.load(Ordering::Relaxed))
-            .rposition(|start| start <= intended_ns)
+    /// What is meant to leave from then on has its latency in this place.
+    pub(super) fn start_lap(&self, place: usize, from: Duration) {
+        let start_ns = nanoseconds(from);
+        let mut laps = self.laps.lock();
+        laps.push(Lap { start_ns, place });
+        self.lap_count.store(laps.len(), Ordering::Relaxed);
     }
 
     pub(super) fn begin_cut(&self, cut: Cut) {
@@ -114,6 +117,18 @@ impl Order {
     }
 }
 
+impl Laps {
+    /// The place of a message that was meant to leave then; one of no lap is in no latency.
+    pub(super) fn place(&mut self, order: &Order, intended_ns: u64) -> Option<usize> {
+        if order.lap_count.load(Ordering::Relaxed) > self.0.len() {
+            self.0.clone_from(&order.laps.lock());
+        }
+        let mut latest_first = self.0.iter().rev();
+        let lap = latest_first.find(|lap| lap.start_ns <= intended_ns)?;
+        Some(lap.place)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,13 +137,15 @@ mod tests {
 
     #[test]
     fn a_message_belongs_to_the_lap_it_was_meant_to_leave_in() {
-        let order = Order::new(1);
-        assert_eq!(order.lap(5), None);
+        let (order, mut laps) = (Order::new(1), Laps::default());
+        assert_eq!(laps.place(&order, 5), None);
         order.start_lap(0, Duration::from_nanos(10));
         order.start_lap(1, Duration::from_nanos(20));
-        order.start_lap(LAPS_MAX, Duration::from_nanos(30));
-        let laps = [9, 10, 19, 20, 1 << 40].map(|ns| order.lap(ns));
-        assert_eq!(laps, [None, Some(0), Some(0), Some(1), Some(1)]);
+        let places = [9, 10, 19, 20, 1 << 40].map(|ns| laps.place(&order, ns));
+        assert_eq!(places, [None, Some(0), Some(0), Some(1), Some(1)]);
+        order.start_lap(0, Duration::from_nanos(30));
+        let places = [29, 30].map(|ns| laps.place(&order, ns));
+        assert_eq!(places, [Some(1), Some(0)], "a lap goes on");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::name::LineId;
 use crate::oracle::witness::Witness;
 use crate::swarm::agenda::{Agenda, Entry, Task};
 use crate::swarm::catch::Catch;
-use crate::swarm::order::Order;
+use crate::swarm::order::{Laps, Order};
 use crate::swarm::ramp::{Ramp, Share, Step};
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Strike};
 use crate::swarm::tally::Tally;
@@ -31,6 +31,7 @@ pub(super) struct SwarmThread {
     share: Share,
     pub(super) plan: Arc<SwarmPlan>,
     pub(super) order: Arc<Order>,
+    pub(super) laps: Laps,
     tallies: Arc<[Tally]>,
     clock: Clock,
     ramp_start: Duration,
@@ -133,6 +134,7 @@ impl SwarmThread {
             witness: Witness::new(share.first, share.count),
             plan,
             order,
+            laps: Laps::default(),
             tallies,
             clock,
             ramp_start,

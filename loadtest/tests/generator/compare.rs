@@ -1,24 +1,10 @@
 //! A comparison of few lines with the small server on axum, which needs nothing that is not here.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::run::{Run, read_record};
-
-/// A program that cargo has built beside the generator.
-fn built(name: &str) -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name(name);
-    let advice =
-        "`cargo build` and `cargo build --examples` make it, as `cargo test --workspace` does";
-    assert!(
-        program.exists(),
-        "{} is missing: {advice}",
-        program.display()
-    );
-    program
-}
+use crate::run::{Run, assert_refused, built};
 
 fn compare(more: &[&str]) -> (Run, Output) {
     let results = tempfile::tempdir().unwrap();
@@ -38,11 +24,7 @@ fn compare(more: &[&str]) -> (Run, Output) {
         .env("LOADTEST_RIVALS_DIR", rivals.path())
         .output()
         .unwrap();
-    let run = Run {
-        passed: output.status.success(),
-        record: read_record(results.path(), &output),
-    };
-    (run, output)
+    (Run::of(&output, results.path()), output)
 }
 
 fn rounds(run: &Run, key: &str) -> usize {
@@ -137,9 +119,5 @@ fn more_lines_than_others_have_descriptors_for_are_refused() {
         .args(["-c", limited, env!("CARGO_BIN_EXE_loadtest")])
         .output()
         .unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        !output.status.success() && told.contains("limit of 2000 open files"),
-        "{told}"
-    );
+    assert_refused(&output, "limit of 2000 open files");
 }

@@ -1,7 +1,9 @@
 //! A node that is asked to leave.
 
+use std::process::Command;
+
 use crate::lying_server::{Lie, LyingServer};
-use crate::run::{Run, output, run_real};
+use crate::run::{Run, assert_refused, output, run_real};
 
 const DRAIN: [&str; 7] = [
     "--connections=60",
@@ -63,10 +65,14 @@ fn a_server_that_does_not_drain_is_an_error() {
     let results = tempfile::tempdir().unwrap();
     let few = ["--connections=5", "--calm=0s", "--push-rate=0"];
     let output = output(&server, results.path(), "drain", &few);
-    assert!(!output.status.success());
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        text.contains("the API does not do as it is asked"),
-        "{text}"
-    );
+    assert_refused(&output, "the API does not do as it is asked");
+}
+
+#[test]
+fn who_cannot_be_started_again_or_twice_is_not_drained() {
+    for more in ["--by=signal", "--next"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(["drain", "--against=axum", "--push-rate=0", more]);
+        assert_refused(&command.output().unwrap(), "only tautline is started again");
+    }
 }

@@ -1,16 +1,19 @@
 //! Doubles of other makes: as much of nchan and Centrifugo as the generator speaks to, and no patience with mistakes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
+
+use crate::request::HttpRequest;
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,12 @@ struct State {
     lines: BTreeMap<String, WebSocket<TcpStream>>,
     sources: BTreeSet<String>,
     pongs: usize,
+    /// Messages that wait for others, to leave with them as one frame.
+    waiting: BTreeMap<String, Vec<String>>,
 }
+
+/// Messages for a line within this time leave together, from a server that does so.
+const BATCH_TIME: Duration = Duration::from_millis(20);
 
 impl ForeignServer {
     pub(crate) fn start(foreign: Foreign) -> io::Result<Self> {
@@ -48,6 +56,13 @@ impl ForeignServer {
             api: api.local_addr()?,
             state: Arc::default(),
         };
+        let state = server.state.clone();
+        thread::spawn(move || {
+            loop {
+                thread::park_timeout(BATCH_TIME);
+                send_batches(&mut state.lock());
+            }
+        });
         for (listener, serve) in [(lines, serve_line as fn(_, _, &_) -> _), (api, serve_api)] {
             let state = server.state.clone();
             thread::spawn(move || {
@@ -112,7 +127,17 @@ fn serve_line(foreign: Foreign, stream: TcpStream, state: &Arc<Mutex<State>>) ->
     Some(())
 }
 
-/// Both commands come in one frame, and get two replies in two.
+/// Documents of one frame have a line each, and a ping can be among them.
+fn send_batches(state: &mut State) {
+    for (device, mut documents) in std::mem::take(&mut state.waiting) {
+        documents.insert(1, "{}".to_owned());
+        if let Some(line) = state.lines.get_mut(&device) {
+            drop(line.send(Message::text(documents.join("\n"))));
+        }
+    }
+}
+
+/// Both commands come in one frame, and so do the replies.
 fn subscribe(foreign: Foreign, line: &mut WebSocket<TcpStream>) -> Option<String> {
     let text = line.read().ok()?;
     let commands: Vec<Value> = text
@@ -126,60 +151,49 @@ fn subscribe(foreign: Foreign, line: &mut WebSocket<TcpStream>) -> Option<String
         "{text}"
     );
     let device = commands[1]["subscribe"]["channel"].as_str()?.to_owned();
-    line.send(Message::text(json!({"id": 1, "connect": {}}).to_string()))
-        .ok()?;
     let reply = match foreign {
         Foreign::CentrifugoRefuses => json!({"id": 2, "error": {"code": 103}}),
         Foreign::Nchan | Foreign::Centrifugo => json!({"id": 2, "subscribe": {}}),
     };
-    line.send(Message::text(reply.to_string())).ok()?;
+    let replies = format!("{}\n{reply}", json!({"id": 1, "connect": {}}));
+    line.send(Message::text(replies)).ok()?;
     (foreign == Foreign::Centrifugo).then_some(device)
 }
 
 fn serve_api(foreign: Foreign, mut stream: TcpStream, state: &Arc<Mutex<State>>) -> Option<()> {
     let mut input = BufReader::new(stream.try_clone().ok()?);
     loop {
-        let (path, headers, body) = read_request(&mut input)?;
-        let (device, message) = match foreign {
-            Foreign::Nchan => (path.strip_prefix("/push/")?.to_owned(), body),
+        let HttpRequest {
+            path,
+            headers,
+            body,
+        } = HttpRequest::read(&mut input)?;
+        let is_sent = match foreign {
+            Foreign::Nchan => {
+                let line = path.strip_prefix("/push/")?;
+                let mut state = state.lock();
+                state.lines.get_mut(line)?.send(Message::text(body)).is_ok()
+            }
             Foreign::Centrifugo | Foreign::CentrifugoRefuses => {
                 assert_eq!(
                     (path.as_str(), headers["x-api-key"].as_str()),
                     ("/api/publish", "k")
                 );
+                assert_eq!(headers["x-centrifugo-error-mode"], "transport");
                 let call: Value = serde_json::from_str(&body).unwrap();
                 let device = call["channel"].as_str()?.to_owned();
-                (
-                    device,
-                    json!({"push": {"pub": {"data": call["data"]}}}).to_string(),
-                )
+                let push = json!({"push": {"pub": {"data": call["data"]}}});
+                let mut state = state.lock();
+                state
+                    .waiting
+                    .entry(device)
+                    .or_default()
+                    .push(push.to_string());
+                true
             }
         };
-        let sent = state
-            .lock()
-            .lines
-            .get_mut(&device)?
-            .send(Message::text(message));
-        let status = if sent.is_ok() { 201 } else { 410 };
+        let status = if is_sent { 201 } else { 410 };
         let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
         stream.write_all(answer.as_bytes()).ok()?;
     }
-}
-
-fn read_request(input: &mut impl BufRead) -> Option<(String, BTreeMap<String, String>, String)> {
-    let mut line = String::new();
-    input.read_line(&mut line).ok().filter(|n| *n > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut header = String::new();
-        input.read_line(&mut header).ok()?;
-        let Some((name, value)) = header.trim().split_once(": ") else {
-            break;
-        };
-        headers.insert(name.to_lowercase(), value.to_owned());
-    }
-    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
-    input.read_exact(&mut body).ok()?;
-    Some((path, headers, String::from_utf8(body).ok()?))
 }

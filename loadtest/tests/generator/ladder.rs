@@ -1,6 +1,8 @@
 //! Runs in rungs: more lines a second, and more lines.
 
-use crate::lying_server::Lie;
+use std::process::Command;
+
+use crate::lying_server::{Lie, LyingServer};
 use crate::run::{assert_named, run, run_real};
 
 const CONNECT: [&str; 6] = [
@@ -38,6 +40,21 @@ fn a_rung_with_failed_lines_has_not_held() {
     let fault = "100 new lines a second did not hold: 5 lines failed: 5 × HTTP status 503";
     assert_named(&run, Lie::RefuseLine, fault);
     assert_eq!(run.figure("connect.broke_at"), 100.0);
+}
+
+#[test]
+fn lines_take_turns_among_the_targets_on_every_rung() {
+    let servers = [Lie::None; 2].map(|lie| LyingServer::start(lie).unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg("connect").args(CONNECT).arg("--to=200");
+    for server in &servers {
+        command.arg(format!("--target=ws://{}", server.devices));
+    }
+    let output = command.arg("--no-record").output().unwrap();
+    let lines = servers.each_ref().map(|server| server.device_names().len());
+    // A machine that is late may end it on the first rung.
+    let each = if output.status.success() { 50 } else { 25 };
+    assert_eq!(lines, [each; 2], "{output:?}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod message;
 mod plan;
 mod real;
 mod report;
+mod request;
 mod run;
 mod slow;
 mod soak;

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use crate::foreign_server::{Foreign, ForeignServer};
-use crate::run::{Run, read_record};
+use crate::run::{Run, assert_refused};
 
 fn output(server: &ForeignServer, scenario: &str, more: &[&str]) -> (Output, tempfile::TempDir) {
     let results = tempfile::tempdir().unwrap();
@@ -17,10 +17,7 @@ fn output(server: &ForeignServer, scenario: &str, more: &[&str]) -> (Output, tem
 
 fn run(server: &ForeignServer, scenario: &str, more: &[&str]) -> Run {
     let (output, results) = output(server, scenario, more);
-    Run {
-        passed: output.status.success(),
-        record: read_record(results.path(), &output),
-    }
+    Run::of(&output, results.path())
 }
 
 const PUSH: [&str; 4] = [
@@ -87,8 +84,7 @@ fn any_server_can_hold_lines_and_is_pushed_to_where_one_says() {
     let idle = run(&server, "idle", &[&paths[..], &["--hold=200ms"]].concat());
     assert!(idle.passed, "{}", idle.faults());
     let told = output(&server, "push", &[&PUSH[..], &paths].concat()).0;
-    let told = String::from_utf8(told.stderr).unwrap();
-    assert!(told.contains("--push-path"), "{told}");
+    assert_refused(&told, "--push-path");
     let pushed = [&PUSH[..], &paths, &["--push-path=/push/{device}"]].concat();
     assert_all_arrive(&run(&server, "push", &pushed));
 }
@@ -102,24 +98,15 @@ fn what_only_ours_can_do_is_refused_at_once() {
         ("stream", "--streams=2"),
     ] {
         let (output, _results) = output(&server, scenario, &["--against=nchan", few]);
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            !output.status.success() && told.contains("only tautline"),
-            "{scenario}: {told}"
-        );
+        assert_refused(&output, "only tautline");
     }
     assert_eq!(server.lines_seen(), 0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    let output = command
-        .args(["idle", "--against=centrifugo"])
-        .output()
-        .unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("--target says where it runs"), "{told}");
+    let output = command.args(["idle", "--against=raw"]).output().unwrap();
+    assert_refused(&output, "--target says where it runs");
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     let setting = ["idle", "--against=axum", "--set=limits.lines=3"];
-    let told = String::from_utf8(command.args(setting).output().unwrap().stderr).unwrap();
-    assert!(told.contains("`limits.lines`"), "{told}");
+    assert_refused(&command.args(setting).output().unwrap(), "`limits.lines`");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::lying_server::{Lie, LyingServer};
-use crate::run::{Run, read_record};
+use crate::run::Run;
 
 fn plan(directory: &Path, text: &str) -> Output {
     let file = directory.join("mix.toml");
@@ -59,10 +59,7 @@ fn run(lie: Lie) -> (Run, LyingServer) {
     let server = LyingServer::start(lie).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let output = plan(directory.path(), &mixture(&server));
-    let run = Run {
-        passed: output.status.success(),
-        record: read_record(&directory.path().join("records"), &output),
-    };
+    let run = Run::of(&output, &directory.path().join("records"));
     (run, server)
 }
 

@@ -1,6 +1,6 @@
 //! Running the generator, and reading what it leaves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 
@@ -15,6 +15,14 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What a generator has left in `results`.
+    pub(crate) fn of(output: &Output, results: &Path) -> Self {
+        Self {
+            passed: output.status.success(),
+            record: read_record(results, output),
+        }
+    }
+
     pub(crate) fn figure(&self, key: &str) -> f64 {
         let figures = self.record["figures"].as_array().unwrap();
         let found = figures.iter().find(|figure| figure["key"] == key);
@@ -42,10 +50,7 @@ pub(crate) fn run(lie: Lie, scenario: &str, more: &[&str]) -> Run {
 pub(crate) fn run_against(server: &LyingServer, scenario: &str, more: &[&str]) -> Run {
     let results = tempfile::tempdir().unwrap();
     let output = output(server, results.path(), scenario, more);
-    Run {
-        passed: output.status.success(),
-        record: read_record(results.path(), &output),
-    }
+    Run::of(&output, results.path())
 }
 
 pub(crate) fn output(
@@ -100,6 +105,12 @@ pub(crate) fn assert_named(run: &Run, lie: Lie, fault: &str) {
     assert!(run.faults().contains(fault), "{lie:?}: {}", run.faults());
 }
 
+/// It does not even begin, and says why.
+pub(crate) fn assert_refused(output: &Output, why: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains(why), "{told}");
+}
+
 /// Each lie is named; all at once, since such runs mostly wait for what does not come.
 pub(crate) fn assert_all_named(scenario: impl Fn(Lie) -> Run + Sync, lies: &[(Lie, &str)]) {
     thread::scope(|scope| {
@@ -123,27 +134,28 @@ pub(crate) fn run_own(scenario: &str, more: &[&str]) -> (Run, String) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/own_server.sh");
     let mut command = start(script.as_ref(), &records, scenario, more);
     command.env("NOTES", &notes).env("READY", ready.to_string());
-    let output = command.output().unwrap();
-    let run = Run {
-        passed: output.status.success(),
-        record: read_record(&records, &output),
-    };
+    let run = Run::of(&command.output().unwrap(), &records);
     (run, std::fs::read_to_string(notes).unwrap())
 }
 
 /// Runs against the server of this workspace.
 pub(crate) fn run_real(scenario: &str, more: &[&str]) -> Run {
-    let server = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("tautline");
-    let advice = "`cargo build` makes it, as `cargo test --workspace` does";
-    assert!(server.exists(), "{} is missing: {advice}", server.display());
     let results = tempfile::tempdir().unwrap();
-    let output = start(&server, results.path(), scenario, more)
-        .output()
-        .unwrap();
-    Run {
-        passed: output.status.success(),
-        record: read_record(results.path(), &output),
-    }
+    let mut command = start(&built("tautline"), results.path(), scenario, more);
+    Run::of(&command.output().unwrap(), results.path())
+}
+
+/// A program that cargo has built beside the generator.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name(name);
+    let advice =
+        "`cargo build` and `cargo build --examples` make it, as `cargo test --workspace` does";
+    assert!(
+        program.exists(),
+        "{} is missing: {advice}",
+        program.display()
+    );
+    program
 }
 
 /// A run that starts this server.

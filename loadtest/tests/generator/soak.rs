@@ -1,7 +1,9 @@
 //! Everything at once.
 
-use crate::lying_server::Lie;
-use crate::run::{Run, assert_all_named, assert_named, run, run_real};
+use std::process::Command;
+
+use crate::lying_server::{Lie, LyingServer};
+use crate::run::{Run, assert_all_named, assert_named, assert_refused, output, run, run_real};
 
 const SOAK: [&str; 13] = [
     "--connections=80",
@@ -65,6 +67,17 @@ fn every_lie_is_named_in_a_soak() {
 fn lines_that_are_not_taken_back_fail_the_soak() {
     let run = soak(Lie::BarReturn, &["--storms=reset", "--back-timeout=1s"]);
     assert_named(&run, Lie::BarReturn, "lines did not come back in time");
+}
+
+#[test]
+fn who_cannot_be_started_again_is_not_killed() {
+    let results = tempfile::tempdir().unwrap();
+    let server = LyingServer::start(Lie::None).unwrap();
+    let told = output(&server, results.path(), "soak", &["--storms=fin,kill"]);
+    assert_refused(&told, "must have been started here");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["soak", "--against=axum", "--d2d-rate=0", "--storms=kill"]);
+    assert_refused(&command.output().unwrap(), "only tautline is started again");
 }
 
 #[test]

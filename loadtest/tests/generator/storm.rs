@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::lying_server::{Lie, LyingServer};
-use crate::run::{Run, assert_all_named, assert_named, output, run, run_real};
+use crate::run::{Run, assert_all_named, assert_named, assert_refused, output, run, run_real};
 
 const STORM: [&str; 7] = [
     "--connections=60",
@@ -133,7 +133,5 @@ fn only_a_server_of_ones_own_can_be_killed() {
     let server = LyingServer::start(Lie::None).unwrap();
     let results = tempfile::tempdir().unwrap();
     let output = output(&server, results.path(), "storm", &["--cut=kill"]);
-    assert!(!output.status.success());
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("started here"), "{text}");
+    assert_refused(&output, "started here");
 }

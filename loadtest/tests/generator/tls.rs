@@ -15,10 +15,7 @@ fn run_tls(scenario: &str, more: &[&str]) -> Run {
     let target = format!("wss://{}", front.address);
     let all = [more, &[ca.as_str()]].concat();
     let output = output_at(&target, &server, results.path(), scenario, &all);
-    Run {
-        passed: output.status.success(),
-        record: read_record(results.path(), &output),
-    }
+    Run::of(&output, results.path())
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Servers of other makes, started for a comparison: on free loopback ports, with files of their own, gone with the run.
 
+mod centrifugo;
 mod nchan;
 pub(crate) mod store;
 
-use std::path::PathBuf;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::make::Make;
@@ -34,6 +37,19 @@ pub(super) struct Rival {
     pub(super) notes: Vec<String>,
 }
 
+/// A program that has to be told where to listen.
+#[derive(Debug)]
+struct Launch {
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// What a reader of the figures should see of what it was told.
+    configuration: String,
+}
+
+/// Not all take port 0, so a free one is looked for; somebody else may be quicker.
+const ATTEMPTS: u32 = 5;
+/// The version of a program that was not fetched here.
+const OF_ONES_OWN: &str = "of one's own";
 /// What we give Bun to run.
 const BUN_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rivals/bun.js");
 
@@ -45,9 +61,31 @@ impl Rival {
             Make::Nchan | Make::NchanDefault => nchan::start(plan, progress),
             Make::Axum => axum(plan, progress),
             Make::Bun => bun(plan, progress),
-            Make::Tautline | Make::Centrifugo | Make::Raw => Err(NodeError::NotOurs(name)),
+            Make::Centrifugo => centrifugo::start(plan, progress),
+            Make::Tautline | Make::Raw => Err(NodeError::NotOurs(name)),
         }
     }
+}
+
+/// Starts a program on a free port, with a directory for its files, and waits until it listens.
+fn start_listening(
+    launch: impl Fn(SocketAddr, &Path) -> io::Result<Launch>,
+) -> Result<(OwnChild, Ready, String), NodeError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let prefix = tempfile::tempdir()?;
+        let Launch {
+            program,
+            arguments,
+            configuration,
+        } = launch(address, prefix.path())?;
+        match OwnChild::start_listening(&program, &arguments, address, prefix) {
+            Ok(child) => return Ok((child, Ready::at(address), configuration)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::other("no port is free").into()))
 }
 
 /// Whole seconds, at least one: what some makes count heartbeats in.
@@ -81,7 +119,7 @@ fn axum(plan: &RivalPlan, progress: &impl Fn(&str)) -> Result<Rival, NodeError> 
 
 fn bun(plan: &RivalPlan, progress: &impl Fn(&str)) -> Result<Rival, NodeError> {
     let (program, version) = match &plan.program {
-        Some(program) => (program.clone(), "of one's own".to_owned()),
+        Some(program) => (program.clone(), OF_ONES_OWN.to_owned()),
         None => Store::open().bun()?,
     };
     progress("starting bun");

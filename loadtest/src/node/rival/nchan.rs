@@ -3,21 +3,17 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
-use tempfile::TempDir;
 
 use crate::descriptor;
 use crate::make::Make;
 use crate::node::NodeError;
-use crate::node::child::{OwnChild, Ready};
 use crate::node::rival::store::{Nginx, Store};
-use crate::node::rival::{Rival, RivalPlan, seconds};
+use crate::node::rival::{Launch, Rival, RivalPlan, seconds, start_listening};
 
-/// nginx does not take port 0, so a free one is looked for; somebody else may be quicker.
-const ATTEMPTS: u32 = 5;
 const CONFIGURATION_FILE: &str = "nginx.conf";
 const DIRECTORY_OF_PACKAGE: &str = "/var/lib/nginx";
 /// What makes lines cheap and quick, from the documents of both.
@@ -37,25 +33,32 @@ pub(super) fn start(plan: &RivalPlan, progress: &impl Fn(&str)) -> Result<Rival,
     // Its limit is ours, at the moment we start it.
     let files = descriptor::limit()?;
     progress("starting nginx");
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
-        let address = free_address()?;
-        let prefix = tempfile::tempdir()?;
-        let text = configuration(plan, &nginx, prefix.path(), address, files);
-        fs::write(prefix.path().join(CONFIGURATION_FILE), &text)?;
-        let (program, arguments) = command(&nginx, &prefix)?;
-        match OwnChild::start_listening(&program, &arguments, address, prefix) {
-            Ok(child) => return Ok(rival(child, address, &nginx, &text)),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::other("no port is free").into()))
+    let launch = |address, prefix: &Path| {
+        let configuration = configuration(plan, &nginx, prefix, address, files);
+        fs::write(prefix.join(CONFIGURATION_FILE), &configuration)?;
+        let (program, arguments) = command(&nginx, prefix)?;
+        Ok(Launch {
+            program,
+            arguments,
+            configuration,
+        })
+    };
+    let (child, ready, configuration) = start_listening(launch)?;
+    let note = format!(
+        "nginx {} with this configuration:\n{configuration}",
+        nginx.version
+    );
+    Ok(Rival {
+        child,
+        ready,
+        notes: vec![note],
+    })
 }
 
 /// nchan insists on a directory that Debian's package makes, whatever the configuration says. Where there is none, or none
 /// for us, nginx gets a view of the file system in which there is.
-fn command(nginx: &Nginx, prefix: &TempDir) -> io::Result<(PathBuf, Vec<String>)> {
-    let path = |name: &str| prefix.path().join(name).display().to_string();
+fn command(nginx: &Nginx, prefix: &Path) -> io::Result<(PathBuf, Vec<String>)> {
+    let path = |name: &str| prefix.join(name).display().to_string();
     let program = nginx.program.display().to_string();
     let arguments = [
         "-p",
@@ -70,7 +73,7 @@ fn command(nginx: &Nginx, prefix: &TempDir) -> io::Result<(PathBuf, Vec<String>)
     if is_root && Path::new(DIRECTORY_OF_PACKAGE).exists() {
         return Ok((program.into(), arguments.into()));
     }
-    fs::create_dir_all(prefix.path().join("lib/nginx"))?;
+    fs::create_dir_all(prefix.join("lib/nginx"))?;
     let mut words = vec!["--mount".to_owned()];
     if !is_root {
         words.push("--map-root-user".to_owned());
@@ -79,22 +82,6 @@ fn command(nginx: &Nginx, prefix: &TempDir) -> io::Result<(PathBuf, Vec<String>)
     words.extend(["sh", "-c", script, &path("lib"), &program].map(str::to_owned));
     words.extend(arguments);
     Ok(("unshare".into(), words))
-}
-
-fn rival(child: OwnChild, address: SocketAddr, nginx: &Nginx, configuration: &str) -> Rival {
-    let note = format!(
-        "nginx {} with this configuration:\n{configuration}",
-        nginx.version
-    );
-    Rival {
-        child,
-        ready: Ready::at(address),
-        notes: vec![note],
-    }
-}
-
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// What both have is what the run needs: room for its lines, keep-alive connections that are not ended after a thousand

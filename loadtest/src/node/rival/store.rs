@@ -1,7 +1,7 @@
 //! Where rivals are kept: what the system has is used, what is fetched stays in a directory of this workspace.
 //!
-//! Everything comes through the ordinary clients, `apt-get` and `npm`, and nothing of it is installed into the system:
-//! packages are unpacked beside each other. Fetching is asked for (`loadtest install`), never done in passing.
+//! Everything comes through the ordinary clients, `apt-get`, `npm` and `go`, and nothing of it is installed into the
+//! system: packages are unpacked beside each other. Fetching is asked for (`loadtest install`), never done in passing.
 
 use std::env;
 use std::ffi::OsStr;
@@ -46,6 +46,9 @@ const NGINX_PROGRAM: &str = "usr/sbin/nginx";
 const NCHAN_MODULE: &str = "usr/lib/nginx/modules/ngx_nchan_module.so";
 const NGINX_PACKAGES: [&str; 2] = ["nginx", "libnginx-mod-nchan"];
 const BUN_VERSION: &str = "1.4.5";
+/// The last one of version 5.
+const CENTRIFUGO_VERSION: &str = "5.4.9";
+const CENTRIFUGO_MODULE: &str = "github.com/centrifugal/centrifugo/v5";
 
 impl Store {
     /// The one of this workspace, or where `LOADTEST_RIVALS_DIR` says.
@@ -59,8 +62,9 @@ impl Store {
         match make {
             Make::Nchan | Make::NchanDefault if self.nginx().is_err() => self.fetch_nginx()?,
             Make::Bun if self.bun().is_err() => self.fetch_bun()?,
-            Make::Nchan | Make::NchanDefault | Make::Bun => return Ok(false),
-            Make::Tautline | Make::Axum | Make::Centrifugo | Make::Raw => return Ok(false),
+            Make::Centrifugo if self.centrifugo().is_err() => self.fetch_centrifugo()?,
+            Make::Nchan | Make::NchanDefault | Make::Bun | Make::Centrifugo => return Ok(false),
+            Make::Tautline | Make::Axum | Make::Raw => return Ok(false),
         }
         Ok(true)
     }
@@ -93,6 +97,21 @@ impl Store {
         let program = program.ok_or(StoreError::Missing("bun", "bun"))?;
         let version = output(Command::new(&program).arg("--version"))?;
         Ok((program, version.trim().to_owned()))
+    }
+
+    /// Centrifugo's program and its version.
+    pub(super) fn centrifugo(&self) -> Result<(PathBuf, String), StoreError> {
+        let program = self.centrifugo_program();
+        if program.exists() {
+            Ok((program, CENTRIFUGO_VERSION.to_owned()))
+        } else {
+            Err(StoreError::Missing("centrifugo", "centrifugo"))
+        }
+    }
+
+    fn centrifugo_program(&self) -> PathBuf {
+        let name = format!("centrifugo-{CENTRIFUGO_VERSION}");
+        self.0.join("centrifugo").join(name)
     }
 
     fn root(&self) -> PathBuf {
@@ -170,6 +189,41 @@ impl Store {
         output(&mut npm)?;
         self.bun().map(drop)
     }
+
+    /// Builds it from its module, whose sums the client checks. Modules and objects are some gigabyte, and do not stay.
+    fn fetch_centrifugo(&self) -> Result<(), StoreError> {
+        let directory = self.0.join("centrifugo");
+        make_directory(&directory)?;
+        let failed = |error| StoreError::File(directory.clone(), error);
+        let scratch = tempfile::tempdir_in(&directory).map_err(failed)?;
+        let modules = scratch.path().join("modules");
+        let go = || {
+            let mut go = Command::new("go");
+            go.current_dir(scratch.path())
+                .env("GOTOOLCHAIN", "local")
+                .env("GOMODCACHE", &modules)
+                .env("GOCACHE", scratch.path().join("objects"))
+                // Or they could not be removed.
+                .env("GOFLAGS", "-modcacherw");
+            go
+        };
+        let module = format!("{CENTRIFUGO_MODULE}@v{CENTRIFUGO_VERSION}");
+        output(go().args(["mod", "download", &module]))?;
+        let version = format!("{CENTRIFUGO_MODULE}/internal/build.Version={CENTRIFUGO_VERSION}");
+        let (source, program) = (modules.join(&module), scratch.path().join("program"));
+        let mut build = go();
+        build.arg("build").arg("-C").arg(source);
+        build.args([
+            "-trimpath",
+            "-ldflags",
+            &format!("-s -w -X {version}"),
+            "-o",
+        ]);
+        output(build.arg(&program).arg("."))?;
+        // Moved only when it is whole: who is interrupted does not leave half of one.
+        fs::rename(program, self.centrifugo_program()).map_err(failed)?;
+        self.centrifugo().map(drop)
+    }
 }
 
 fn make_directory(path: &Path) -> Result<(), StoreError> {
@@ -197,11 +251,11 @@ mod tests {
     #[test]
     fn what_nobody_fetched_is_missing_and_told_how_to_fetch() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Store(directory.path().to_owned()).bun().unwrap_err();
-        assert!(
-            error.to_string().contains("loadtest install bun"),
-            "{error}"
-        );
+        let store = Store(directory.path().to_owned());
+        for (found, make) in [(store.bun(), "bun"), (store.centrifugo(), "centrifugo")] {
+            let told = found.unwrap_err().to_string();
+            assert!(told.contains(&format!("loadtest install {make}")), "{told}");
+        }
     }
 
     #[test]

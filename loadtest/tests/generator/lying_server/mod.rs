@@ -7,7 +7,7 @@ mod broadcast;
 mod record;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
+
+use crate::request::HttpRequest;
 
 /// What the server does wrong: to every tenth line or message, or where lines come back, to devices whose name ends
 /// with 0.
@@ -190,8 +192,8 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
 /// Serves one keep-alive connection to its end.
 fn answer_all(state: &Mutex<State>, mut stream: TcpStream) {
     let mut input = BufReader::new(stream.try_clone().unwrap());
-    while let Some((path, body)) = read_request(&mut input) {
-        let (status, said) = state.lock().handle_request(&path, &body);
+    while let Some(request) = HttpRequest::read(&mut input) {
+        let (status, said) = state.lock().handle_request(&request.path, &request.body);
         let said = said.to_string();
         let length = said.len();
         let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n{said}");
@@ -199,27 +201,6 @@ fn answer_all(state: &Mutex<State>, mut stream: TcpStream) {
             return;
         }
     }
-}
-
-fn read_request(input: &mut impl BufRead) -> Option<(String, String)> {
-    let mut line = String::new();
-    input.read_line(&mut line).ok().filter(|n| *n > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let mut length = 0;
-    loop {
-        let mut header = String::new();
-        input.read_line(&mut header).ok()?;
-        match header.trim().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("Content-Length") => {
-                length = value.parse().ok()?;
-            }
-            Some(_) => {}
-            None => break,
-        }
-    }
-    let mut body = vec![0; length];
-    input.read_exact(&mut body).ok()?;
-    Some((path, String::from_utf8(body).ok()?))
 }
 
 impl State {
