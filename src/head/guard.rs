@@ -14,6 +14,17 @@ pub struct Guard {
     head: HeadBuffer,
 }
 
+/// A request that is there from its first byte to its last, sound and of one length.
+#[derive(Debug)]
+pub struct Whole<'a> {
+    /// Its head.
+    pub request: Request<'a>,
+    /// Bytes of its head.
+    pub head_bytes: usize,
+    /// Its body, empty if it has none.
+    pub body: &'a [u8],
+}
+
 /// Where in its stream of requests a connection is.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Place {
@@ -63,39 +74,69 @@ impl Guard {
         out: &mut Vec<u8>,
     ) -> Result<(), BadHead> {
         while !input.is_empty() {
-            let taken = match &mut self.place {
-                Place::Head => match self.head.receive(input, limits)? {
-                    None => return Ok(()),
-                    Some(head) => {
-                        let place = body_of(&Request::parse(head.bytes, limits)?)?;
-                        out.extend_from_slice(head.bytes);
-                        let consumed = head.consumed;
-                        self.head = HeadBuffer::default();
-                        self.place = place;
-                        consumed
-                    }
-                },
-                Place::Body(left) => {
-                    let taken = usize::try_from(*left)
-                        .unwrap_or(usize::MAX)
-                        .min(input.len());
-                    *left -= taken as u64;
-                    if *left == 0 {
-                        self.place = Place::Head;
-                    }
-                    out.extend_from_slice(&input[..taken]);
-                    taken
-                }
-                Place::Chunk(at) => {
-                    let (taken, next) = chunk(*at, input)?;
-                    self.place = next.map_or(Place::Head, Place::Chunk);
-                    out.extend_from_slice(&input[..taken]);
-                    taken
-                }
-            };
+            let taken = self.receive_some(input, limits, out, |_| false)?;
             input = &input[taken..];
         }
         Ok(())
+    }
+
+    /// As [`Self::receive`], but no further than to the end of a request: how many bytes were taken. A request whose
+    /// last byte is there together with the end of its head is offered to `take` first; none of one that is taken goes on.
+    ///
+    /// # Errors
+    /// As for [`Self::receive`].
+    pub fn receive_some(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+        take: impl FnOnce(&Whole<'_>) -> bool,
+    ) -> Result<usize, BadHead> {
+        let taken = match &mut self.place {
+            Place::Head => {
+                let Some(head) = self.head.receive(input, limits)? else {
+                    return Ok(input.len());
+                };
+                let request = Request::parse(head.bytes, limits)?;
+                let place = body_of(&request)?;
+                let consumed = head.consumed;
+                let body = place.within(&input[consumed..]);
+                let head_bytes = head.bytes;
+                let whole = body.map(|body| Whole {
+                    request,
+                    head_bytes: head_bytes.len(),
+                    body,
+                });
+                let taken = match whole {
+                    Some(whole) if take(&whole) => consumed + whole.body.len(),
+                    Some(_) | None => {
+                        out.extend_from_slice(head_bytes);
+                        self.place = place;
+                        consumed
+                    }
+                };
+                self.head = HeadBuffer::default();
+                taken
+            }
+            Place::Body(left) => {
+                let taken = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(input.len());
+                *left -= taken as u64;
+                if *left == 0 {
+                    self.place = Place::Head;
+                }
+                out.extend_from_slice(&input[..taken]);
+                taken
+            }
+            Place::Chunk(at) => {
+                let (taken, next) = chunk(*at, input)?;
+                self.place = next.map_or(Place::Head, Place::Chunk);
+                out.extend_from_slice(&input[..taken]);
+                taken
+            }
+        };
+        Ok(taken)
     }
 
     /// Whether the next byte belongs to a head.
@@ -106,6 +147,17 @@ impl Guard {
     /// Whether the last request has arrived whole and no byte of another has come.
     pub fn is_between_requests(&self) -> bool {
         self.is_in_head() && self.head.is_empty()
+    }
+}
+
+impl Place {
+    /// The body that follows a head, if its length is known and all of it is there.
+    fn within<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
+        match self {
+            Self::Head => Some(&[]),
+            Self::Body(length) => rest.get(..usize::try_from(*length).ok()?),
+            Self::Chunk(_) => None,
+        }
     }
 }
 
@@ -249,6 +301,42 @@ mod tests {
                 String::from_utf8_lossy(&request)
             );
         }
+    }
+
+    /// What is passed on, and what is taken whole, when every other request is.
+    fn take_every_other(pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>), BadHead> {
+        let (mut guard, mut out, mut taken) = (Guard::default(), Vec::new(), Vec::new());
+        let mut number = 0;
+        for piece in pieces {
+            let mut at = 0;
+            while at < piece.len() {
+                let was_in_head = guard.is_in_head();
+                at += guard.receive_some(&piece[at..], &LIMITS, &mut out, |whole| {
+                    let takes = number % 2 == 0;
+                    if takes {
+                        taken.extend_from_slice(whole.body);
+                    }
+                    takes
+                })?;
+                number += usize::from(was_in_head && guard.is_between_requests());
+            }
+        }
+        Ok((out, taken))
+    }
+
+    #[test]
+    fn what_is_taken_whole_does_not_go_on() {
+        let (first, second) = (post("Content-Length: 3\r\n", "abc"), post("", ""));
+        let third = post("Content-Length: 2\r\n", "de");
+        let stream = [&first[..], &second, &third].concat();
+        let (out, taken) = take_every_other(&[&stream]).unwrap();
+        assert_eq!((out, &taken[..]), (second, &b"abcde"[..]));
+        // A body that is not there yet makes its request go on, as a chunked one does.
+        let (out, taken) = take_every_other(&[&first[..first.len() - 1], b"c"]).unwrap();
+        assert_eq!((out, taken), (first, Vec::new()));
+        let chunked = post("Transfer-Encoding: chunked\r\n", "0\r\n\r\n");
+        let (out, _) = take_every_other(&[&chunked]).unwrap();
+        assert_eq!(out, chunked);
     }
 
     proptest! {

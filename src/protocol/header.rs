@@ -1,7 +1,6 @@
 //! The options of a message that come as headers: those of Web Push (RFC 8030), `Idempotency-Key` and `traceparent`.
 
-use http::HeaderMap;
-
+use crate::protocol::field::{Fields, visible};
 use crate::protocol::push::Refused;
 use crate::wire::envelope::{SendRequest, check_collapse_key, check_idempotency_key};
 use crate::wire::error::ErrorCode;
@@ -10,7 +9,10 @@ use crate::wire::error::ErrorCode;
 ///
 /// # Errors
 /// `bad_request` for a header that makes no sense, or that says what the body says already.
-pub(super) fn apply_headers(request: &mut SendRequest, headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn apply_headers(
+    request: &mut SendRequest,
+    headers: &impl Fields,
+) -> Result<(), Refused> {
     check_hints(headers)?;
     if let Some(text) = single(headers, TTL)? {
         let seconds = text
@@ -45,11 +47,11 @@ pub(super) fn apply_headers(request: &mut SendRequest, headers: &HeaderMap) -> R
 ///
 /// # Errors
 /// `bad_request` with what to do instead.
-pub(super) fn refuse_headers(headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn refuse_headers(headers: &impl Fields) -> Result<(), Refused> {
     check_hints(headers)?;
     let given = [TTL, TOPIC, IDEMPOTENCY_KEY]
         .into_iter()
-        .find(|name| headers.contains_key(*name));
+        .find(|name| headers.has(name));
     match given {
         Some(name) => Err(bad(
             name,
@@ -60,7 +62,7 @@ pub(super) fn refuse_headers(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 /// Urgency and trace have no effect yet, but a wrong one is told before somebody relies on it.
-fn check_hints(headers: &HeaderMap) -> Result<(), Refused> {
+fn check_hints(headers: &impl Fields) -> Result<(), Refused> {
     let urgency = single(headers, URGENCY)?;
     let is_known = |text: &str| URGENCIES.iter().any(|word| text.eq_ignore_ascii_case(word));
     if urgency.is_some_and(|text| !is_known(text)) {
@@ -89,17 +91,15 @@ fn is_traceparent(text: &str) -> bool {
 }
 
 /// The value of a header that may be there once.
-fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Refused> {
-    let mut values = headers.get_all(name).into_iter();
+fn single<'a>(headers: &'a impl Fields, name: &'static str) -> Result<Option<&'a str>, Refused> {
+    let mut values = headers.values(name);
     let Some(value) = values.next() else {
         return Ok(None);
     };
     if values.next().is_some() {
         return Err(bad(name, "is given twice"));
     }
-    let text = value
-        .to_str()
-        .map_err(|_| bad(name, "is not of visible ASCII characters"))?;
+    let text = visible(value).ok_or_else(|| bad(name, "is not of visible ASCII characters"))?;
     Ok(Some(text))
 }
 
@@ -124,7 +124,7 @@ const URGENCIES: [&str; 4] = ["very-low", "low", "normal", "high"];
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
     use crate::protocol::push::send_request;

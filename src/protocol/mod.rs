@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod broadcast;
 pub mod device;
+pub mod field;
 mod header;
 pub mod heartbeat;
 pub mod intake;

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::base::id::is_valid_id;
+use crate::protocol::field::Fields;
 use crate::protocol::header::{apply_headers, refuse_headers};
 use crate::wire::api::Level;
 use crate::wire::batch::Batch;
@@ -67,7 +68,7 @@ impl<'a> Call<'a> {
 /// # Errors
 /// The code and cause to answer with.
 pub fn send_request(
-    headers: &HeaderMap,
+    headers: &impl Fields,
     query: Option<&str>,
     body: &Bytes,
 ) -> Result<SendRequest, Refused> {
@@ -89,7 +90,7 @@ pub fn send_request(
 /// # Errors
 /// The code and cause to answer the batch as a whole with.
 pub fn batch_request(
-    headers: &HeaderMap,
+    headers: &impl Fields,
     query: Option<&str>,
     body: &Bytes,
     messages_max: u32,
@@ -106,19 +107,16 @@ pub fn batch_request(
     Ok((messages, defaults))
 }
 
-fn check_encoding(headers: &HeaderMap) -> Result<(), Refused> {
-    if headers.contains_key(header::CONTENT_ENCODING) {
+fn check_encoding(headers: &impl Fields) -> Result<(), Refused> {
+    if headers.has("content-encoding") {
         let cause = "a content encoding is not taken; send the body as it is";
         return Err((ErrorCode::UnsupportedMediaType, cause.into()));
     }
     Ok(())
 }
 
-pub(super) fn is_envelope(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-    else {
+pub(super) fn is_envelope(headers: &impl Fields) -> bool {
+    let Some(content_type) = headers.text("content-type") else {
         return false;
     };
     let essence = content_type.split(';').next().unwrap_or_default();
@@ -166,6 +164,8 @@ fn id(segment: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, header};
+
     use super::*;
 
     fn call(method: Method, path: &str) -> Result<Call<'_>, ErrorCode> {

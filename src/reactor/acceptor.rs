@@ -13,7 +13,7 @@ use crate::metrics::Refusal;
 use crate::net::listener::narrow;
 use crate::net::stream::{Stream, Transport};
 use crate::protocol::upgrade::{Door, Upgrade};
-use crate::reactor::api::ApiConn;
+use crate::reactor::api::conn::ApiConn;
 use crate::reactor::conn::Phase;
 use crate::reactor::pressure::Pressure;
 use crate::reactor::shard::Shard;
@@ -200,7 +200,7 @@ impl Shard<Stream> {
         if self.cells().api_connections.value() >= api_connections_max.max(1) {
             return self.shut_out(stream, None);
         }
-        let conn = Box::new(ApiConn::new(&self.api, now));
+        let conn = Box::new(ApiConn::new(now));
         if stream.is_opening() {
             conn.await_tls(now);
         }

@@ -6,7 +6,7 @@ use crate::net::stream::Transport;
 use crate::protocol::device::Device;
 use crate::protocol::stream::Stream;
 use crate::protocol::upgrade::Upgrade;
-use crate::reactor::api::ApiConn;
+use crate::reactor::api::conn::ApiConn;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::settings::Settings;
 use crate::ws::decoder::Decoder;

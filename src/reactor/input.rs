@@ -105,7 +105,7 @@ impl<T: Transport> Shard<T> {
             Phase::Upgrade(_) | Phase::Device(_) => self.handle_frames(id, bytes, now),
             Phase::Stream(_) => self.handle_records(id, bytes, now),
             Phase::Api(api) => {
-                api.fill(bytes, &self.settings.heads, now);
+                api.fill(bytes);
                 self.api.ready.borrow_mut().push(id);
             }
             Phase::Closing(_) => {}

@@ -54,6 +54,38 @@ fn pipelined_messages_arrive_in_order() {
 }
 
 #[test]
+fn pipelined_sends_to_all_reactors_are_answered_in_the_order_they_came() {
+    const DEVICES: usize = 16;
+    const SENDS: usize = 600;
+    let node = Node::start(&["reactor.threads=4"]);
+    let mut devices: Vec<_> = (0..DEVICES)
+        .map(|d| Device::connect(&node, &format!("tv-{d}")))
+        .collect();
+    // One in so many is for a device that is away.
+    let requests = (0..SENDS).map(|n| {
+        let path = format!("/v1/devices/tv-{}/messages?wait=written", n % (DEVICES + 1));
+        let id = format!("r-{n}");
+        let headers = [CURL_CONTENT_TYPE, ("X-Request-Id", &id)];
+        encode("POST", &path, &headers, n.to_string().as_bytes())
+    });
+    let requests = requests.collect::<Vec<_>>().concat();
+    let mut http = Http::connect(node.ready.api);
+    assert!(http.send(requests));
+    for n in 0..SENDS {
+        let answer = http.answer().expect("an answer");
+        let id = format!("r-{n}");
+        assert_eq!(answer.header("x-request-id"), Some(&*id));
+        let is_away = n % (DEVICES + 1) == DEVICES;
+        assert_eq!(answer.status, if is_away { 404 } else { 200 });
+    }
+    for (d, device) in devices.iter_mut().enumerate() {
+        for n in (d..SENDS).step_by(DEVICES + 1) {
+            assert_eq!(device.next()["data"], n, "tv-{d}");
+        }
+    }
+}
+
+#[test]
 fn everybody_gets_each_message_once_and_nobody_anothers() {
     const DEVICES: usize = 40;
     const SENDERS: usize = 8;

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -11,6 +10,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::secret;
 use crate::config::section::{Api, ApiKey, ApiRole, Ops};
+use crate::protocol::field::Fields;
 use crate::wire::error::ErrorCode;
 
 /// The keys of one listener. Without any, everybody may do everything: the configuration allows that on loopback only.
@@ -50,12 +50,16 @@ pub struct Shown<'a> {
 pub struct Bearer(pub Arc<str>);
 
 impl<'a> Shown<'a> {
-    /// What a request shows.
+    /// What a request shows that hyper has read.
     pub fn of(parts: &'a Parts) -> Self {
-        let header = parts.headers.get(AUTHORIZATION);
+        Self::by(&parts.headers, parts.extensions.get())
+    }
+
+    /// What a request with these header fields shows, on a connection of the bearer of a certificate.
+    pub fn by(headers: &'a impl Fields, bearer: Option<&'a Bearer>) -> Self {
         Self {
-            header: header.and_then(|value| value.to_str().ok()),
-            bearer: parts.extensions.get::<Bearer>().map(|bearer| &*bearer.0),
+            header: headers.text("authorization"),
+            bearer: bearer.map(|bearer| &*bearer.0),
         }
     }
 }

@@ -1,42 +1,35 @@
 //! Connections of back ends: HTTP by hyper, polled by the reactor itself.
 //!
 //! A thread change per message would cost more than everything else in it, so the hot calls are answered on the
-//! reactor that read them. hyper sees two buffers (`pipe`), a task is polled when its connection has something new
+//! reactor that read them. Ordinary pushes are answered in front of hyper (`conn`), which takes one request at a time.
+//! hyper sees two buffers (`pipe`), a task is polled when its connection has something new
 //! or its waker says so (`task`), and what it asks of the shard goes through `ApiContext`. Every other route is
 //! handed to the control plane by the [`Fallback`].
 
-use std::cell::{Cell, OnceCell, RefCell};
-use std::pin::Pin;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
 
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, MessageId, ShardId};
-use crate::base::time::{Now, Tick};
-use crate::config::section;
-use crate::head::guard::Guard;
-use crate::head::request::{self, BadHead};
-use crate::head::response::Response as HeadResponse;
+use crate::base::time::Now;
 use crate::mailbox::command::{Delivery, Inspection, Post};
 use crate::metrics::ShardCells;
 use crate::net::stream::Transport;
-use crate::protocol::auth::api_key::Bearer;
-use crate::reactor::api::pipe::{Pipe, PipeEnd};
-use crate::reactor::api::task::TaskWaker;
+use crate::reactor::api::service::writer::Date;
 use crate::reactor::conn::Phase;
 use crate::reactor::fanout::Errand;
 use crate::reactor::node::Node;
 use crate::reactor::shard::Shard;
 use crate::reactor::waiter::Waiters;
-use crate::wire::api::ErrorBody;
-use crate::wire::error::ErrorCode;
 
+pub(crate) mod conn;
 pub(crate) mod intake;
 pub(crate) mod pipe;
 pub(crate) mod service;
@@ -64,6 +57,11 @@ pub(crate) struct ApiContext {
     /// The clock reading of the current iteration.
     pub(crate) now: Cell<Now>,
     pub(crate) fallback: Fallback,
+    /// As answers tell it that hyper does not write.
+    date: Cell<Date>,
+    /// Leave everything to hyper: what the tests compare with.
+    #[cfg(test)]
+    pub(crate) is_hyper_alone: Cell<bool>,
     post: Post,
     counter: Cell<u32>,
 }
@@ -91,6 +89,9 @@ impl ApiContext {
             batch_messages_left: Cell::new(0),
             now: Cell::default(),
             fallback,
+            date: Cell::default(),
+            #[cfg(test)]
+            is_hyper_alone: Cell::new(false),
             post,
             counter: Cell::new(0),
         })
@@ -121,6 +122,17 @@ impl ApiContext {
         &self.node.cells[usize::from(self.shard.0)]
     }
 
+    /// Whether requests may be answered in front of hyper.
+    #[cfg(not(test))]
+    const fn answers_hot(&self) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    fn answers_hot(&self) -> bool {
+        !self.is_hyper_alone.get()
+    }
+
     /// A new message id.
     pub(crate) fn mint(&self) -> MessageId {
         let counter = self.counter.get();
@@ -133,143 +145,6 @@ impl std::fmt::Debug for ApiContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiContext")
             .field("shard", &self.shard)
-            .finish_non_exhaustive()
-    }
-}
-
-/// One connection of a back end. Rare and fat: hyper's buffers are some 20 KB.
-pub(crate) struct ApiConn {
-    pipe: Rc<RefCell<Pipe>>,
-    task: Pin<Box<dyn Future<Output = ()>>>,
-    stage: Rc<Cell<Stage>>,
-    /// Who the back end is by its client certificate, once TLS has verified one.
-    bearer: Rc<OnceCell<Bearer>>,
-    waker: Option<Arc<TaskWaker>>,
-    guard: Guard,
-    refusal: Option<BadHead>,
-    is_finished: bool,
-}
-
-/// What the far end is expected to do next, and since when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Send another request, or nothing.
-    Idle(Tick),
-    /// Finish the head it began.
-    Head(Tick),
-    /// Finish the body it announced.
-    Body(Tick),
-    /// Wait for the answer, or read it as it is made: an answer without an end has no deadline but the outbox's.
-    Answering,
-}
-
-impl ApiConn {
-    pub(crate) fn new(context: &Rc<ApiContext>, now: Now) -> Self {
-        let pipe = Rc::new(RefCell::new(Pipe::default()));
-        let stage = Rc::new(Cell::new(Stage::Idle(now.tick())));
-        let bearer = Rc::default();
-        let task = service::serve(
-            PipeEnd(Rc::clone(&pipe)),
-            Rc::clone(context),
-            Rc::clone(&stage),
-            Rc::clone(&bearer),
-        );
-        Self {
-            pipe,
-            task: Box::pin(task),
-            stage,
-            bearer,
-            waker: None,
-            guard: Guard::default(),
-            refusal: None,
-            is_finished: false,
-        }
-    }
-
-    /// Expects TLS to be agreed on before anything else, for no longer than a head may take.
-    pub(crate) fn await_tls(&self, now: Now) {
-        self.stage.set(Stage::Head(now.tick()));
-    }
-
-    /// TLS is agreed on, with somebody whose certificate says so.
-    pub(crate) fn begin(&self, bearer: Option<Box<str>>, now: Now) {
-        self.stage.set(Stage::Idle(now.tick()));
-        if let Some(name) = bearer {
-            // Hands are shaken once.
-            self.bearer.set(Bearer(name.into())).ok();
-        }
-    }
-
-    pub(crate) fn deadline(&self, api: &section::Api) -> Option<(Tick, CloseReason)> {
-        match self.stage.get() {
-            Stage::Idle(since) => Some((since.after(api.idle_timeout), CloseReason::Idle)),
-            Stage::Head(since) => {
-                Some((since.after(api.head_timeout), CloseReason::HandshakeTimeout))
-            }
-            Stage::Body(since) => {
-                Some((since.after(api.body_timeout), CloseReason::HandshakeTimeout))
-            }
-            Stage::Answering => None,
-        }
-    }
-
-    /// Whether hyper has room for more bytes.
-    pub(crate) fn may_read(&self) -> bool {
-        self.pipe.borrow().unread() < Pipe::INPUT_BYTES_MAX
-    }
-
-    /// Takes bytes from the socket; a request that is malformed or ambiguous, and all after it, goes no further.
-    pub(crate) fn fill(&mut self, bytes: &[u8], heads: &request::Limits, now: Now) {
-        if let Stage::Idle(_) = self.stage.get() {
-            self.stage.set(Stage::Head(now.tick()));
-        }
-        let mut pipe = self.pipe.borrow_mut();
-        if pipe.input_ended {
-            return;
-        }
-        if let Err(bad) = self.guard.receive(bytes, heads, pipe.input()) {
-            pipe.input_ended = true;
-            // In a body, the request itself is answered: it did not arrive whole.
-            self.refusal = self.guard.is_in_head().then_some(bad);
-        }
-    }
-
-    /// What the connection is told after the answers that are due, because its last request was refused.
-    fn take_refusal(&mut self, request_id: &str) -> Option<Vec<u8>> {
-        let bad = self.refusal.take()?;
-        let body = ErrorBody::new(ErrorCode::BadRequest, bad.message(), request_id);
-        // A struct of strings always serialises.
-        let body = serde_json::to_string(&body).unwrap_or_default();
-        let status = StatusCode::from_u16(bad.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        let mut out = Vec::new();
-        HeadResponse::new(status, &body).encode(&mut out);
-        Some(out)
-    }
-
-    pub(crate) fn end_input(&self) {
-        self.pipe.borrow_mut().input_ended = true;
-    }
-
-    fn poll(&mut self, id: ConnId, context: &ApiContext) -> Poll<()> {
-        if self.is_finished {
-            return Poll::Ready(());
-        }
-        let new_waker = || TaskWaker::new(id, context.shard, context.post.clone());
-        let waker = self.waker.get_or_insert_with(new_waker);
-        waker.begin_poll();
-        let poll = self
-            .task
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker.waker()));
-        self.is_finished = poll.is_ready();
-        poll
-    }
-}
-
-impl std::fmt::Debug for ApiConn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiConn")
-            .field("stage", &self.stage.get())
             .finish_non_exhaustive()
     }
 }
@@ -321,10 +196,10 @@ impl<T: Transport> Shard<T> {
         {
             return;
         }
-        let is_done = api.poll(id, &context).is_ready();
+        let is_done = api.poll(id, &context, &self.settings.heads, now).is_ready();
         let pipe = Rc::clone(&api.pipe);
-        let has_room = api.may_read();
-        let api_refusal = is_done
+        let wants_resume = api.wants_resume();
+        let refusal = is_done
             .then(|| api.take_refusal(&context.mint().to_string()))
             .flatten();
         let mut pipe = pipe.borrow_mut();
@@ -333,17 +208,33 @@ impl<T: Transport> Shard<T> {
             pipe.output.clear();
         }
         if is_done || pipe.output_ended {
-            if let Some(answer) = api_refusal {
+            if let Some(answer) = refusal {
                 self.send(id, &answer);
             }
             self.close(id, CloseReason::PeerClosed);
         } else {
             self.arm(id, now);
-            if has_room {
+            if wants_resume {
                 self.mark_unread(id);
             }
         }
     }
+}
+
+/// A control plane that says what it was asked.
+#[cfg(test)]
+pub(crate) fn parrot() -> Fallback {
+    use http_body_util::BodyExt as _;
+
+    Arc::new(|request| {
+        let (answer, answered) = oneshot::channel();
+        let (parts, body) = request.into_parts();
+        let text = format!("{} {} {:?}", parts.method, parts.uri, body);
+        let body = http_body_util::Full::new(Bytes::from(text));
+        let body = body.map_err(|never| match never {}).boxed_unsync();
+        answer.send(Response::new(body)).ok();
+        answered
+    })
 }
 
 /// Messages of batches taken up per iteration, all batches of a shard together: at some 10 µs each, the `send` to a

@@ -22,6 +22,8 @@ pub(crate) struct Pipe {
     pub(crate) output: Vec<u8>,
     /// hyper has shut its side.
     pub(crate) output_ended: bool,
+    /// hyper holds bytes back that found no room in `output`.
+    is_choked: bool,
 }
 
 impl Pipe {
@@ -33,6 +35,11 @@ impl Pipe {
     /// Bytes that wait for hyper.
     pub(crate) fn unread(&self) -> usize {
         self.input.len() - self.read
+    }
+
+    /// Whether hyper has nothing to read or to write.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.unread() == 0 && !self.is_choked
     }
 
     /// Where bytes for hyper are to be appended.
@@ -65,6 +72,7 @@ impl Pipe {
         let n = bytes
             .len()
             .min(Self::OUTPUT_BYTES_MAX.saturating_sub(self.output.len()));
+        self.is_choked = true;
         if n == 0 && !bytes.is_empty() {
             return Poll::Pending;
         }
@@ -97,6 +105,8 @@ impl hyper::rt::Write for PipeEnd {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It flushes when its own buffer is empty, and not before.
+        self.0.borrow_mut().is_choked = false;
         Poll::Ready(Ok(()))
     }
 

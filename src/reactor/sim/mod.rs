@@ -18,6 +18,7 @@ mod departure;
 mod device;
 mod drain;
 mod end;
+mod front;
 mod holder;
 mod order;
 mod plant;

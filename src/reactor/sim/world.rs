@@ -27,7 +27,7 @@ use crate::mailbox::queue::Wake;
 use crate::metrics::{Ending, node_cells, total};
 use crate::net::tls::policy::TlsCell;
 use crate::protocol::upgrade::Door;
-use crate::reactor::api::ApiContext;
+use crate::reactor::api::{ApiContext, parrot};
 use crate::reactor::idempotency::Window;
 use crate::reactor::node::Node;
 use crate::reactor::settings::Settings;
@@ -521,8 +521,7 @@ fn ack_of(message: &Value) -> String {
 }
 
 fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Shard<NodeEnd> {
-    let no_control_plane = Arc::new(|_| unreachable!("no API connection lives here"));
-    let context = ApiContext::new(id, Arc::clone(node), mailbox.post(), no_control_plane);
+    let context = ApiContext::new(id, Arc::clone(node), mailbox.post(), parrot());
     let outgoing = posts.iter().map(Post::batch).collect();
     Shard::new(
         Arc::clone(node),

@@ -50,6 +50,11 @@ const OWNERS: &[Owner] = &[
         "request heads have one reader with one set of limits",
     ),
     owner(
+        "httpdate",
+        &["reactor::api"],
+        "answers that hyper does not write have its `date`",
+    ),
+    owner(
         "humantime",
         &["config", "cli"],
         "durations are typed everywhere behind the configuration",

@@ -1,6 +1,7 @@
 //! Many messages in one request, each to its own target and with an answer of its own.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,11 +11,13 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::config::section::ApiRole;
+use crate::protocol::auth::api_key::Shown;
 use crate::protocol::push::{Refused, batch_request};
+use crate::reactor::api::ApiContext;
+use crate::reactor::api::conn::Stage;
 use crate::reactor::api::service::reply::Reply;
 use crate::reactor::api::service::send::{Sending, submit};
 use crate::reactor::api::service::{ApiBody, authorize, collect, local};
-use crate::reactor::api::{ApiContext, Stage};
 use crate::wire::answer;
 use crate::wire::batch::BatchResult;
 use crate::wire::envelope::{SendDefaults, SendRequest};
@@ -27,7 +30,7 @@ pub(super) async fn send_batch(
     body: Incoming,
     request_id: &str,
 ) -> Result<Response<ApiBody>, Refused> {
-    let service = authorize(context, parts, ApiRole::Send)?;
+    let service = authorize(context, Shown::of(parts), ApiRole::Send)?;
     let settings = context.node.settings.load_full();
     let body = collect(body, settings.api.body_bytes_max.as_usize()).await?;
     stage.set(Stage::Answering);
@@ -44,7 +47,7 @@ pub(super) async fn send_batch(
     let mut results = Vec::with_capacity(sendings.len());
     for sending in sendings {
         let receipt = match sending {
-            Ok(sending) => sending.receipt().await,
+            Ok(sending) => poll_fn(|cx| sending.poll_receipt(cx.waker())).await,
             Err(refused) => Err(refused),
         };
         let reply = match receipt {

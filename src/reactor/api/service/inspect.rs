@@ -8,9 +8,11 @@ use http::{Response, StatusCode};
 use crate::base::place::Candidates;
 use crate::config::section::ApiRole;
 use crate::mailbox::command::{Inspection, Outcome};
+use crate::protocol::auth::api_key::Shown;
 use crate::protocol::push::Refused;
+use crate::reactor::api::conn::Stage;
 use crate::reactor::api::service::{ApiBody, authorize, local};
-use crate::reactor::api::{ApiContext, Stage, Submission};
+use crate::reactor::api::{ApiContext, Submission};
 use crate::reactor::receipt::{BUSY, OFFLINE};
 use crate::wire::answer;
 use crate::wire::api::Level;
@@ -21,7 +23,7 @@ pub(super) async fn inspect(
     parts: &Parts,
     device_id: &str,
 ) -> Result<Response<ApiBody>, Refused> {
-    authorize(context, parts, ApiRole::Read)?;
+    authorize(context, Shown::of(parts), ApiRole::Read)?;
     stage.set(Stage::Answering);
     let waiting = context.waiters.open(Level::Queued).ok_or(BUSY)?;
     let inspection = Box::new(Inspection {

@@ -16,17 +16,21 @@ use hyper::service::service_fn;
 use crate::base::id::is_valid_id;
 use crate::config::section::ApiRole;
 use crate::protocol::auth::api_key::{Bearer, Shown};
+use crate::protocol::field::Fields;
 use crate::protocol::push::{Call, Refused};
+use crate::reactor::api::conn::Stage;
 use crate::reactor::api::pipe::PipeEnd;
-use crate::reactor::api::{ApiContext, ControlBody, Stage};
+use crate::reactor::api::{ApiContext, ControlBody};
 use crate::wire::answer::{self, REQUEST_ID};
 use crate::wire::error::ErrorCode;
 
 mod batch;
+pub(crate) mod hot;
 mod inspect;
 mod reply;
 mod send;
 mod user;
+pub(super) mod writer;
 
 type ApiBody = Either<Full<Bytes>, ControlBody>;
 
@@ -110,7 +114,7 @@ async fn answer(
 ) -> Response<ApiBody> {
     context.cells().api_requests.add(1);
     let (mut parts, body) = request.into_parts();
-    let request_id = request_id(context, &mut parts);
+    let request_id = request_id(context, &parts.headers);
     let result = match Call::of(&parts.method, parts.uri.path()) {
         Ok(Call::Send(device_id)) => {
             send::send(
@@ -128,11 +132,17 @@ async fn answer(
             user::send(context, stage, &parts, &user_id, body, &request_id).await
         }
         Ok(Call::Inspect(device_id)) => inspect::inspect(context, stage, &parts, &device_id).await,
-        Ok(Call::Other) => return hand_over(context, stage, parts, body, &request_id).await,
+        Ok(Call::Other) => {
+            // The control plane's log names it as its answer does.
+            if let Ok(value) = HeaderValue::from_str(&request_id) {
+                parts.headers.insert(REQUEST_ID, value);
+            }
+            return hand_over(context, stage, parts, body, &request_id).await;
+        }
         Err(refused) => Err(refused),
     };
-    let mut response =
-        result.unwrap_or_else(|(code, cause)| error_response(code, &cause, &request_id));
+    let refuse = |refused: Refused| local(refusal(&refused, &request_id));
+    let mut response = result.unwrap_or_else(refuse);
     put_request_id(&mut response, &request_id);
     response
 }
@@ -148,26 +158,25 @@ async fn hand_over(
     let body_bytes_max = context.node.settings.load().api.body_bytes_max.as_usize();
     let body = match collect(body, body_bytes_max).await {
         Ok(body) => body,
-        Err((code, cause)) => return error_response(code, &cause, request_id),
+        Err(refused) => return local(refusal(&refused, request_id)),
     };
     stage.set(Stage::Answering);
     let mut response = match (context.fallback)(Request::from_parts(parts, body)).await {
         Ok(response) => response.map(Either::Right),
-        Err(_) => error_response(
-            ErrorCode::Internal,
-            "the control plane dropped the request",
-            request_id,
-        ),
+        Err(_) => {
+            let cause = "the control plane dropped the request".into();
+            local(refusal(&(ErrorCode::Internal, cause), request_id))
+        }
     };
     put_request_id(&mut response, request_id);
     response
 }
 
-fn authorize(context: &ApiContext, parts: &Parts, role: ApiRole) -> Result<Arc<str>, Refused> {
+fn authorize(context: &ApiContext, shown: Shown<'_>, role: ApiRole) -> Result<Arc<str>, Refused> {
     let settings = context.node.settings.load();
     settings
         .api_keys
-        .authorize(Shown::of(parts), role)
+        .authorize(shown, role)
         .cloned()
         .map_err(|error| (error.code(), error.cause().into()))
 }
@@ -192,30 +201,23 @@ fn too_large(bytes_max: usize) -> Refused {
     (ErrorCode::PayloadTooLarge, cause.into())
 }
 
-/// The caller's `X-Request-Id` if it is an id, else a new one; either way the request carries it on.
-fn request_id(context: &ApiContext, parts: &mut Parts) -> String {
-    let given = parts
-        .headers
-        .get(REQUEST_ID)
-        .filter(|id| is_valid_id(id.as_bytes()));
-    if let Some(id) = given.and_then(|id| id.to_str().ok()) {
-        return id.to_owned();
+/// The caller's `X-Request-Id` if it is an id, else a new one.
+fn request_id(context: &ApiContext, headers: &impl Fields) -> String {
+    let given = headers.text(REQUEST_ID);
+    match given.filter(|id| is_valid_id(id.as_bytes())) {
+        Some(id) => id.to_owned(),
+        None => context.mint().to_string(),
     }
-    let id = context.mint().to_string();
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        parts.headers.insert(REQUEST_ID, value);
-    }
-    id
 }
 
-fn put_request_id(response: &mut Response<ApiBody>, request_id: &str) {
+fn put_request_id<B>(response: &mut Response<B>, request_id: &str) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
 }
 
-fn error_response(code: ErrorCode, cause: &str, request_id: &str) -> Response<ApiBody> {
-    local(answer::error(code, cause, request_id))
+fn refusal((code, cause): &Refused, request_id: &str) -> Response<Bytes> {
+    answer::error(*code, cause, request_id)
 }
 
 /// An answer made on this thread.

@@ -1,8 +1,11 @@
 //! One message to one device: checked, submitted, awaited.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, Waker, ready};
 
+use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -10,11 +13,13 @@ use hyper::body::Incoming;
 use crate::base::id::MessageId;
 use crate::base::time::Now;
 use crate::config::section::ApiRole;
+use crate::protocol::auth::api_key::Shown;
 use crate::protocol::push::{Refused, send_request};
+use crate::reactor::api::conn::Stage;
 use crate::reactor::api::intake::{Acceptance, accept, check_payload, patience_ms};
 use crate::reactor::api::service::reply::Reply;
 use crate::reactor::api::service::{ApiBody, authorize, collect, local};
-use crate::reactor::api::{ApiContext, Stage, Submission};
+use crate::reactor::api::{ApiContext, Submission};
 use crate::reactor::receipt::{BUSY, Receipt};
 use crate::reactor::waiter::Waiting;
 use crate::wire::envelope::SendRequest;
@@ -37,16 +42,14 @@ pub(super) async fn send(
     body: Incoming,
     request_id: &str,
 ) -> Result<Response<ApiBody>, Refused> {
-    let service = authorize(context, parts, ApiRole::Send)?;
+    let service = authorize(context, Shown::of(parts), ApiRole::Send)?;
     let body_bytes_max = context.node.settings.load().api.body_bytes_max.as_usize();
     let body = collect(body, body_bytes_max).await?;
     stage.set(Stage::Answering);
     let request = send_request(&parts.headers, parts.uri.query(), &body)?;
     let sending = submit(context, device_id, request, &service)?;
-    let is_replayed = matches!(sending, Sending::Replayed(_));
-    let receipt = sending.receipt().await?;
-    let reply = Reply::new(&receipt, &context.node, request_id);
-    Ok(local(reply.into_response(is_replayed)))
+    let receipt = poll_fn(|cx| sending.poll_receipt(cx.waker())).await?;
+    Ok(local(sending.response(&receipt, context, request_id)))
 }
 
 /// Takes a message up, unless it is wrong or was taken up before.
@@ -75,14 +78,26 @@ pub(super) fn submit(
 
 impl Sending {
     /// What became of it.
-    pub(super) async fn receipt(self) -> Result<Receipt, Refused> {
+    pub(super) fn poll_receipt(&self, waker: &Waker) -> Poll<Result<Receipt, Refused>> {
         match self {
             Self::New(waiting, message_id, submitted) => {
-                let answer = waiting.await;
+                let answer = ready!(waiting.poll_answer(waker));
                 let latency_ms = answer.at_us.saturating_sub(submitted.us) / 1_000;
-                Receipt::new(message_id, &answer.outcome, answer.progress, latency_ms)
+                let (outcome, progress) = (&answer.outcome, answer.progress);
+                Poll::Ready(Receipt::new(*message_id, outcome, progress, latency_ms))
             }
-            Self::Replayed(receipt) => Ok(receipt),
+            Self::Replayed(receipt) => Poll::Ready(Ok(receipt.clone())),
         }
+    }
+
+    /// The answer to the request that it came with.
+    pub(super) fn response(
+        &self,
+        receipt: &Receipt,
+        context: &ApiContext,
+        request_id: &str,
+    ) -> Response<Bytes> {
+        let is_replayed = matches!(self, Self::Replayed(_));
+        Reply::new(receipt, &context.node, request_id).into_response(is_replayed)
     }
 }

@@ -8,11 +8,13 @@ use hyper::body::Incoming;
 
 use crate::config::section::ApiRole;
 use crate::mailbox::sender::Sender;
+use crate::protocol::auth::api_key::Shown;
 use crate::protocol::push::{Refused, send_request};
+use crate::reactor::api::conn::Stage;
 use crate::reactor::api::intake::{check_payload, patience_ms};
 use crate::reactor::api::service::reply::Reply;
 use crate::reactor::api::service::{ApiBody, authorize, collect, local};
-use crate::reactor::api::{ApiContext, Stage, Submission};
+use crate::reactor::api::{ApiContext, Submission};
 use crate::reactor::fanout::{Addressee, Errand};
 use crate::reactor::receipt::{BUSY, Receipt};
 use crate::reactor::tally::{PartResult, Tally};
@@ -30,7 +32,7 @@ pub(super) async fn send(
     request_id: &str,
 ) -> Result<Response<ApiBody>, Refused> {
     let settings = context.node.settings.load_full();
-    let service = authorize(context, parts, ApiRole::Send)?;
+    let service = authorize(context, Shown::of(parts), ApiRole::Send)?;
     let body = collect(body, settings.api.body_bytes_max.as_usize()).await?;
     stage.set(Stage::Answering);
     let request = send_request(&parts.headers, parts.uri.query(), &body)?;
