@@ -36,7 +36,7 @@ pub(super) struct Canary {
 }
 
 /// Pushes without an answer on each connection; what has to wait for room counts as late all the same.
-const PIPELINE_MAX: u32 = 16;
+const PIPELINE_MAX: u32 = 64;
 /// Lines of the canary that open at once: it is not the storm.
 const IN_FLIGHT_MAX: u32 = 64;
 /// Far enough from the addresses of the measured lines.
