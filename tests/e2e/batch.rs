@@ -192,3 +192,16 @@ fn a_batch_that_makes_no_sense_is_refused_whole() {
     device.assert_alive();
     assert_eq!(node.metric("tautline_messages_submitted_total", ""), 0.0);
 }
+
+/// Longer than what is made of an answer at once, to somebody whose socket takes all of it.
+#[test]
+fn a_long_answer_arrives_whole() {
+    let node = Node::start(&[]);
+    let messages: Vec<_> = (0..1_000).map(|_| to("nobody", 1)).collect();
+    let batch = json!({ "messages": messages }).to_string();
+    let id = "r".repeat(128);
+    let headers = [JSON_CONTENT_TYPE, ("X-Request-Id", &*id)];
+    let answer = node.request("POST", BATCH, &headers, batch.as_bytes());
+    assert_eq!(results(&answer).len(), 1_000);
+    assert!(answer.text().len() > 256 * 1024, "{}", answer.text().len());
+}

@@ -53,7 +53,7 @@ pub(crate) struct ApiConn {
 /// What hyper has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hyper {
-    /// Nothing.
+    /// Nothing: it has answered, and asks for no other poll.
     Idle,
     /// Take up a request, or part of one, when all in front of it is answered.
     Next,
@@ -171,9 +171,9 @@ impl ApiConn {
             return Poll::Ready(());
         }
         let new_waker = || TaskWaker::new(id, context.shard, context.post.clone());
-        let waker = Arc::clone(self.waker.get_or_insert_with(new_waker));
-        waker.begin_poll();
-        let waker = waker.waker();
+        let task_waker = Arc::clone(self.waker.get_or_insert_with(new_waker));
+        task_waker.begin_poll();
+        let waker = task_waker.waker();
         let cx = &mut Context::from_waker(&waker);
         for _ in 0..TURNS_PER_POLL {
             self.answer_hot(context, cx);
@@ -182,6 +182,10 @@ impl ApiConn {
             if self.hot.is_empty() && self.poll_hyper(context, cx, now).is_ready() {
                 self.is_finished = true;
                 return Poll::Ready(());
+            }
+            // What hyper has refused early it may still have to read to the end, or to close: it asks for another poll.
+            if self.hyper == Hyper::Idle && self.task.is_some() && task_waker.is_queued() {
+                self.hyper = Hyper::Busy;
             }
             if self.held.is_empty() || !self.may_begin() {
                 self.settle_stage(now);
@@ -237,8 +241,7 @@ impl ApiConn {
         }
         self.held.drain(..taken);
         if self.held.is_empty() {
-            // An idle API connection keeps no more than a usual request needs.
-            self.held.shrink_to(HELD_SPARE_BYTES);
+            self.held.shrink_to(Pipe::SPARE_BYTES);
             pipe.input_ended |= self.is_input_ended;
         }
     }
@@ -301,5 +304,3 @@ impl std::fmt::Debug for ApiConn {
 
 /// How often hyper and the hot requests take turns before others do.
 const TURNS_PER_POLL: usize = 4;
-/// What is kept of the room for bytes that wait.
-const HELD_SPARE_BYTES: usize = 2 * 1024;

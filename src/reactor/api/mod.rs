@@ -1,4 +1,4 @@
-//! Connections of back ends: HTTP by hyper, polled by the reactor itself.
+//! Connections of back ends: HTTP, in front of hyper or by it, polled by the reactor itself.
 //!
 //! A thread change per message would cost more than everything else in it, so the hot calls are answered on the
 //! reactor that read them. Ordinary pushes are answered in front of hyper (`conn`), which takes one request at a time.
@@ -182,7 +182,9 @@ impl<T: Transport> Shard<T> {
     fn poll_api_task(&mut self, id: ConnId, now: Now) {
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max.as_usize();
         let context = Rc::clone(&self.api);
-        let Some(conn) = self.arena.get_mut(id) else {
+        // What was to be closed in this iteration takes up nothing more.
+        let conn = self.arena.get_mut(id);
+        let Some(conn) = conn.filter(|conn| conn.flags.closing.is_none()) else {
             return;
         };
         let Phase::Api(api) = &mut conn.phase else {
@@ -203,6 +205,10 @@ impl<T: Transport> Shard<T> {
             .then(|| api.take_refusal(&context.mint().to_string()))
             .flatten();
         let mut pipe = pipe.borrow_mut();
+        if pipe.is_full() {
+            // There is room again, and nobody else says so if the socket takes all of it at once.
+            self.api.ready.borrow_mut().push(id);
+        }
         if !pipe.output.is_empty() {
             self.send(id, &pipe.output);
             pipe.output.clear();

@@ -18,12 +18,12 @@ pub(crate) struct Pipe {
     read: usize,
     /// The far end has finished; hyper sees the end after the input.
     pub(crate) input_ended: bool,
-    /// What hyper has written and the outbox has not taken.
+    /// Answers that the outbox has not taken: hyper's, and those made in front of it.
     pub(crate) output: Vec<u8>,
     /// hyper has shut its side.
     pub(crate) output_ended: bool,
-    /// hyper holds bytes back that found no room in `output`.
-    is_choked: bool,
+    /// hyper has written, and has not said that this was all: it may hold bytes back that found no room in `output`.
+    is_unflushed: bool,
 }
 
 impl Pipe {
@@ -31,6 +31,8 @@ impl Pipe {
     pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
     /// Most bytes that hyper may write before it must wait for the socket.
     const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+    /// What an idle API connection keeps of the room for bytes that wait: a usual request's.
+    pub(super) const SPARE_BYTES: usize = 2 * 1024;
 
     /// Bytes that wait for hyper.
     pub(crate) fn unread(&self) -> usize {
@@ -39,7 +41,12 @@ impl Pipe {
 
     /// Whether hyper has nothing to read or to write.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.unread() == 0 && !self.is_choked
+        self.unread() == 0 && !self.is_unflushed
+    }
+
+    /// Whether hyper finds no room for what else it has to say.
+    pub(crate) fn is_full(&self) -> bool {
+        self.output.len() >= Self::OUTPUT_BYTES_MAX
     }
 
     /// Where bytes for hyper are to be appended.
@@ -61,8 +68,7 @@ impl Pipe {
         self.read += n;
         if self.read == self.input.len() {
             self.input.clear();
-            // An idle API connection keeps no more than a usual request needs.
-            self.input.shrink_to(2 * 1024);
+            self.input.shrink_to(Self::SPARE_BYTES);
             self.read = 0;
         }
         Poll::Ready(Ok(()))
@@ -72,7 +78,7 @@ impl Pipe {
         let n = bytes
             .len()
             .min(Self::OUTPUT_BYTES_MAX.saturating_sub(self.output.len()));
-        self.is_choked = true;
+        self.is_unflushed = true;
         if n == 0 && !bytes.is_empty() {
             return Poll::Pending;
         }
@@ -106,7 +112,7 @@ impl hyper::rt::Write for PipeEnd {
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // It flushes when its own buffer is empty, and not before.
-        self.0.borrow_mut().is_choked = false;
+        self.0.borrow_mut().is_unflushed = false;
         Poll::Ready(Ok(()))
     }
 

@@ -37,6 +37,11 @@ impl TaskWaker {
         // Pairs with the swap in `wake_by_ref`: a wake before this store is answered by the poll that follows it.
         self.queued.store(false, Ordering::SeqCst);
     }
+
+    /// Whether it was woken since the poll began: another one follows.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::SeqCst)
+    }
 }
 
 impl Wake for TaskWaker {

@@ -67,6 +67,9 @@ impl Hot {
         {
             self.0.pop_front();
         }
+        if self.0.is_empty() {
+            self.0.shrink_to(SPARE_FLIGHTS);
+        }
     }
 }
 
@@ -142,5 +145,7 @@ fn is_ordinary(request: &Request<'_>) -> bool {
         && !OTHERS.iter().any(|name| request.has(name))
 }
 
+/// What an idle connection keeps room for.
+const SPARE_FLIGHTS: usize = 16;
 /// Fields that change what hyper does, or that say of a request that it may be a second one.
 const OTHERS: [&str; 3] = ["expect", "upgrade", "idempotency-key"];

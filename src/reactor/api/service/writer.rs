@@ -10,23 +10,25 @@ use httpdate::HttpDate;
 /// The time of day as answers tell it, made once a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Date {
-    second: u64,
+    second: Option<u64>,
     text: [u8; DATE_BYTES],
 }
 
 impl Date {
     /// The date of this moment.
     pub(super) fn at(self, wall_ms: u64) -> Self {
-        let second = wall_ms / 1_000;
-        if second == self.second {
+        let second = (wall_ms / 1_000).min(LAST_SECOND);
+        if self.second == Some(second) {
             return self;
         }
         let mut text = [b' '; DATE_BYTES];
         let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
-        // A date of this form has one length until the year 9999, and is cut there.
         let written = write!(&mut text[..], "{date}");
         debug_assert!(written.is_ok(), "a date is of {DATE_BYTES} bytes");
-        Self { second, text }
+        Self {
+            second: Some(second),
+            text,
+        }
     }
 }
 
@@ -55,6 +57,8 @@ pub(super) fn write(response: &Response<Bytes>, date: &Date, out: &mut Vec<u8>) 
 
 /// Of `Sun, 06 Nov 1994 08:49:37 GMT`.
 const DATE_BYTES: usize = 29;
+/// The last second of the year 9999, after which dates have no such form.
+const LAST_SECOND: u64 = 253_402_300_799;
 /// Room for a usual head.
 const HEAD_BYTES: usize = 256;
 

@@ -67,11 +67,15 @@ fn push(random: &mut SmallRng, number: usize, version: &str, is_early: bool) -> 
     if is_envelope {
         fields += "Content-Type: application/json\r\n";
     }
-    let length = if body.is_empty() && random.random() {
+    let is_chunked = is_early && random.random_ratio(1, 3);
+    let length = if is_chunked {
+        "Transfer-Encoding: chunked\r\n".to_owned()
+    } else if body.is_empty() && random.random() {
         String::new()
     } else {
         format!("Content-Length: {}\r\n", body.len())
     };
+    let body = if is_chunked { chunked(&body) } else { body };
     let (before, after) = if random.random() {
         (length, String::new())
     } else {
@@ -81,6 +85,16 @@ fn push(random: &mut SmallRng, number: usize, version: &str, is_early: bool) -> 
         "POST /v1/devices/{name}{device}/messages{query} {version}\r\n{before}Host: sim\r\n{fields}{after}\r\n{body}"
     )
     .into_bytes()
+}
+
+/// A body in two chunks, or in as many as it has bytes.
+fn chunked(body: &str) -> String {
+    let (first, second) = body.split_at(body.len() / 2);
+    let parts = [first, second].into_iter().filter(|part| !part.is_empty());
+    let chunks: String = parts
+        .map(|part| format!("{:x}\r\n{part}\r\n", part.len()))
+        .collect();
+    chunks + "0\r\n\r\n"
 }
 
 fn envelope(random: &mut SmallRng, number: usize) -> String {

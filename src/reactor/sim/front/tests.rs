@@ -198,3 +198,28 @@ fn a_back_end_that_leaves_in_the_middle_leaves_nothing_behind() {
         assert_eq!(answered(&bench), told);
     }
 }
+
+/// A chunked body that is there whole, behind a refusal that was made without it: hyper has still to read it to its end.
+#[test]
+fn hyper_ends_what_it_has_refused_early() {
+    let refused = |field: &str| {
+        format!(
+            "POST /v1/devices/%20/messages HTTP/1.1\r\nHost: sim\r\n{field}Transfer-Encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
+        )
+        .into_bytes()
+    };
+    let mut bench = Bench::new(false);
+    bench.send(&[refused("Connection: close\r\n"), hot(0, 1)].concat());
+    (0..9).for_each(|_| bench.step(1));
+    let text = String::from_utf8_lossy(&bench.answers).into_owned();
+    assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+    assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
+    assert!(bench.back_end.borrow().is_ended_by_node);
+    assert!(bench.heard.is_empty(), "nothing behind it is carried out");
+    let get = b"GET /v1/devices/d-1 HTTP/1.1\r\nHost: sim\r\n\r\n".to_vec();
+    let stream = [refused(""), hot(0, 1), get].concat();
+    let (mut bench, mut alone) = (Bench::new(false), Bench::new(true));
+    let (got, expected) = (bench.ask(&[&stream]), alone.ask(&[&stream]));
+    assert_eq!(masked(&got), masked(&expected));
+}
