@@ -113,7 +113,8 @@ fn python_package(
     (name, version): (&str, &str),
     log: &mut Log,
 ) -> Result<PathBuf> {
-    let directory = workspace.tools().join("python");
+    // One for each: pip replaces the `bin` of a directory that has one.
+    let directory = workspace.tools().join("python").join(name);
     if !directory
         .join(format!("{name}-{version}.dist-info"))
         .is_dir()
