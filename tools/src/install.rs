@@ -114,7 +114,8 @@ fn python_package(
     log: &mut Log,
 ) -> Result<PathBuf> {
     // One for each: pip replaces the `bin` of a directory that has one.
-    let directory = workspace.tools().join("python").join(name);
+    let place = format!("python/{name}-{version}");
+    let directory = workspace.tools().join(place);
     if !directory
         .join(format!("{name}-{version}.dist-info"))
         .is_dir()
