@@ -214,14 +214,11 @@ impl<T: Transport> Shard<T> {
         let all = self.settings.broadcast.bytes_per_second.bytes();
         let shards = u32::try_from(self.node.cells.len()).unwrap_or(u32::MAX);
         let bytes_per_second = (all / shards).max(1);
-        let budget = self.broadcasts.budget.take();
-        let budget = budget.filter(|budget| budget.bytes_per_second == bytes_per_second);
-        let budget = budget.unwrap_or_else(|| Budget::new(bytes_per_second));
+        let budget = &mut self.broadcasts.budget;
+        budget.take_if(|budget| budget.bytes_per_second != bytes_per_second);
+        let budget = budget.get_or_insert_with(|| Budget::new(bytes_per_second));
         let price = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.broadcasts
-            .budget
-            .insert(budget)
-            .pay(price.max(FRAME_PRICE_MIN), now)
+        budget.pay(price.max(FRAME_PRICE_MIN), now)
     }
 
     /// Has the wheel say when there are bytes to spend again.

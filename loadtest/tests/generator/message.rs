@@ -1,7 +1,7 @@
 //! Messages over HTTP, from devices and on streams: what becomes of every one.
 
 use crate::lying_server::{Lie, LyingServer};
-use crate::run::{Run, SHORT, assert_all_named, output, run, run_own};
+use crate::run::{LIES, Run, SHORT, assert_all_named, output, run, run_own};
 
 fn push(lie: Lie) -> Run {
     run(lie, "push", &[&SHORT[..], &["--senders=4"]].concat())
@@ -57,17 +57,6 @@ fn an_open_loop_never_exceeds_its_rate() {
     // How many of the 401 fit in depends on when the thread got to run; more would break the schedule.
     assert!((1.0..=401.0).contains(&run.figure("messages.sent")));
 }
-
-/// What every way to send must notice.
-const LIES: [(Lie, &str); 7] = [
-    (Lie::Drop, "messages lost"),
-    (Lie::Duplicate, "messages duplicate"),
-    (Lie::Reorder, "messages misordered"),
-    (Lie::Misdeliver, "messages misdelivered"),
-    (Lie::Refuse, "messages refused, 0 unknown"),
-    (Lie::RefuseAndDeliver, "messages refused yet delivered"),
-    (Lie::Damage, "messages foreign"),
-];
 
 /// What those with ids must notice besides.
 const REPLY_LIES: [(Lie, &str); 2] = [

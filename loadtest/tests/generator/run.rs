@@ -111,6 +111,17 @@ pub(crate) fn assert_refused(output: &Output, why: &str) {
     assert!(!output.status.success() && told.contains(why), "{told}");
 }
 
+/// What every way to send must notice.
+pub(crate) const LIES: [(Lie, &str); 7] = [
+    (Lie::Drop, "messages lost"),
+    (Lie::Duplicate, "messages duplicate"),
+    (Lie::Reorder, "messages misordered"),
+    (Lie::Misdeliver, "messages misdelivered"),
+    (Lie::Refuse, "messages refused, 0 unknown"),
+    (Lie::RefuseAndDeliver, "messages refused yet delivered"),
+    (Lie::Damage, "messages foreign"),
+];
+
 /// Each lie is named; all at once, since such runs mostly wait for what does not come.
 pub(crate) fn assert_all_named(scenario: impl Fn(Lie) -> Run + Sync, lies: &[(Lie, &str)]) {
     thread::scope(|scope| {

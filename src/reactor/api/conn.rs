@@ -171,9 +171,9 @@ impl ApiConn {
             return Poll::Ready(());
         }
         let new_waker = || TaskWaker::new(id, context.shard, context.post.clone());
-        let task_waker = Arc::clone(self.waker.get_or_insert_with(new_waker));
-        task_waker.begin_poll();
-        let waker = task_waker.waker();
+        let waker = self.waker.get_or_insert_with(new_waker);
+        waker.begin_poll();
+        let waker = waker.waker();
         let cx = &mut Context::from_waker(&waker);
         for _ in 0..TURNS_PER_POLL {
             self.answer_hot(context, cx);
@@ -182,10 +182,6 @@ impl ApiConn {
             if self.hot.is_empty() && self.poll_hyper(context, cx, now).is_ready() {
                 self.is_finished = true;
                 return Poll::Ready(());
-            }
-            // What hyper has refused early it may still have to read to the end, or to close: it asks for another poll.
-            if self.hyper == Hyper::Idle && self.task.is_some() && task_waker.is_queued() {
-                self.hyper = Hyper::Busy;
             }
             if self.held.is_empty() || !self.may_begin() {
                 self.settle_stage(now);
@@ -267,7 +263,9 @@ impl ApiConn {
         });
         let poll = task.as_mut().poll(cx);
         let is_answered = matches!(self.stage.get(), Stage::Idle(_)) && self.guard.is_in_head();
-        let is_done = is_answered && self.pipe.borrow().is_quiet();
+        // What hyper has refused early it may still have to read to the end, or to close: it asks for another poll.
+        let is_awaited = self.waker.as_ref().is_some_and(|waker| waker.is_queued());
+        let is_done = is_answered && !is_awaited && self.pipe.borrow().is_quiet();
         self.hyper = if is_done && context.answers_hot() {
             Hyper::Idle
         } else {

@@ -24,11 +24,6 @@ pub(super) fn check_payload(request: &SendRequest, settings: &Settings) -> Resul
     Err((ErrorCode::PayloadTooLarge, cause.into()))
 }
 
-/// How long the request waits for its level.
-pub(super) fn patience_ms(request: &SendRequest, settings: &Settings) -> u64 {
-    settings.patience_ms(request.timeout_ms)
-}
-
 /// Whether a request is to be carried out.
 pub(crate) enum Acceptance {
     /// It is.

@@ -379,33 +379,7 @@ impl World {
             .collect();
         numbers.sort_unstable();
         for number in numbers {
-            let (id, is_readable, is_writable) = {
-                let mut wire = self.lines[&number].wire.borrow_mut();
-                let Some(token) = wire.token.filter(|_| !wire.is_dropped_by_node) else {
-                    continue;
-                };
-                let is_writable = wire.wants_writes && wire.outbound.len() < wire.window;
-                (
-                    conn_id(token),
-                    std::mem::take(&mut wire.has_edge),
-                    is_writable,
-                )
-            };
-            if is_writable {
-                shard.mark_dirty(id);
-            }
-            if is_readable {
-                let wire = self.lines[&number].wire.borrow();
-                let is_finished = wire.is_finished || wire.is_cut;
-                drop(wire);
-                shard
-                    .arena
-                    .get_mut(id)
-                    .expect("a connection lives until its stream is dropped")
-                    .flags
-                    .is_read_closed |= is_finished;
-                shard.notice_readable(id, self.now);
-            }
+            report_readiness(shard, &self.lines[&number].wire, self.now);
         }
         shard.finish_iteration(self.now);
         for (number, line) in self.lines.iter().filter(|(_, line)| line.shard == i) {
@@ -518,6 +492,31 @@ fn ack_of(message: &Value) -> String {
         r#"{{"type":"ack","message_id":{},"data":{}}}"#,
         message["message_id"], message["data"]
     )
+}
+
+/// Tells a shard what its poll would say of a socket.
+pub(super) fn report_readiness(shard: &mut Shard<NodeEnd>, wire: &RefCell<Wire>, now: Now) {
+    let (id, has_edge, is_finished, is_writable) = {
+        let mut wire = wire.borrow_mut();
+        let Some(token) = wire.token.filter(|_| !wire.is_dropped_by_node) else {
+            return;
+        };
+        (
+            conn_id(token),
+            std::mem::take(&mut wire.has_edge),
+            wire.is_finished || wire.is_cut,
+            wire.wants_writes && wire.outbound.len() < wire.window,
+        )
+    };
+    if is_writable {
+        shard.mark_dirty(id);
+    }
+    if has_edge {
+        let conn = shard.arena.get_mut(id);
+        let conn = conn.expect("a connection lives until its stream is dropped");
+        conn.flags.is_read_closed |= is_finished;
+        shard.notice_readable(id, now);
+    }
 }
 
 fn shard(id: ShardId, node: &Arc<Node>, mailbox: Mailbox, posts: &[Post]) -> Shard<NodeEnd> {

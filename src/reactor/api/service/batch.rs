@@ -1,7 +1,6 @@
 //! Many messages in one request, each to its own target and with an answer of its own.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -47,7 +46,7 @@ pub(super) async fn send_batch(
     let mut results = Vec::with_capacity(sendings.len());
     for sending in sendings {
         let receipt = match sending {
-            Ok(sending) => poll_fn(|cx| sending.poll_receipt(cx.waker())).await,
+            Ok(sending) => sending.receipt().await,
             Err(refused) => Err(refused),
         };
         let reply = match receipt {

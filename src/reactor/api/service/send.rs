@@ -16,7 +16,7 @@ use crate::config::section::ApiRole;
 use crate::protocol::auth::api_key::Shown;
 use crate::protocol::push::{Refused, send_request};
 use crate::reactor::api::conn::Stage;
-use crate::reactor::api::intake::{Acceptance, accept, check_payload, patience_ms};
+use crate::reactor::api::intake::{Acceptance, accept, check_payload};
 use crate::reactor::api::service::reply::Reply;
 use crate::reactor::api::service::{ApiBody, authorize, collect, local};
 use crate::reactor::api::{ApiContext, Submission};
@@ -48,7 +48,7 @@ pub(super) async fn send(
     stage.set(Stage::Answering);
     let request = send_request(&parts.headers, parts.uri.query(), &body)?;
     let sending = submit(context, device_id, request, &service)?;
-    let receipt = poll_fn(|cx| sending.poll_receipt(cx.waker())).await?;
+    let receipt = sending.receipt().await?;
     Ok(local(sending.response(&receipt, context, request_id)))
 }
 
@@ -68,7 +68,7 @@ pub(super) fn submit(
     let claim = accepted.claim.take();
     let waiting = context.waiters.open_for(request.wait, claim).ok_or(BUSY)?;
     let (message_id, now) = (accepted.message_id, context.now.get());
-    let deadline_ms = now.ms() + patience_ms(&request, &settings);
+    let deadline_ms = now.ms() + settings.patience_ms(request.timeout_ms);
     let (service, ticket) = (Arc::clone(service), waiting.ticket());
     let delivery = accepted.into_delivery(device_id, request, service, ticket, now);
     let submission = Submission::Send(delivery, deadline_ms);
@@ -78,6 +78,11 @@ pub(super) fn submit(
 
 impl Sending {
     /// What became of it.
+    pub(super) async fn receipt(&self) -> Result<Receipt, Refused> {
+        poll_fn(|cx| self.poll_receipt(cx.waker())).await
+    }
+
+    /// The same, for who is no future: `waker` is told when it is known.
     pub(super) fn poll_receipt(&self, waker: &Waker) -> Poll<Result<Receipt, Refused>> {
         match self {
             Self::New(waiting, message_id, submitted) => {

@@ -11,7 +11,7 @@ use crate::mailbox::sender::Sender;
 use crate::protocol::auth::api_key::Shown;
 use crate::protocol::push::{Refused, send_request};
 use crate::reactor::api::conn::Stage;
-use crate::reactor::api::intake::{check_payload, patience_ms};
+use crate::reactor::api::intake::check_payload;
 use crate::reactor::api::service::reply::Reply;
 use crate::reactor::api::service::{ApiBody, authorize, collect, local};
 use crate::reactor::api::{ApiContext, Submission};
@@ -45,7 +45,7 @@ pub(super) async fn send(
         return Err((ErrorCode::BadRequest, cause.into()));
     }
     check_payload(&request, &settings)?;
-    let patience_ms = patience_ms(&request, &settings);
+    let patience_ms = settings.patience_ms(request.timeout_ms);
     drop(settings);
     let waiting = context.waiters.open(request.wait).ok_or(BUSY)?;
     let (message_id, now) = (context.mint(), context.now.get());

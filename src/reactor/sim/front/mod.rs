@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use super::device::{Heard, Line, frame};
 use super::wire::{NodeEnd, Wire};
-use super::world::{SHARDS, World};
+use super::world::{SHARDS, World, report_readiness};
 use crate::config::Config;
 use crate::config::size::Size;
 use crate::reactor::api::conn::ApiConn;
 use crate::reactor::conn::Phase;
 use crate::reactor::settings::Settings;
-use crate::reactor::shard::conn_id;
 
 mod request;
 mod tests;
@@ -101,21 +100,9 @@ impl Bench {
         let now = self.world.now;
         let shard = &mut self.world.shards[i];
         let wires = self.lines.iter().map(|line| (line.shard, &line.wire));
-        for (_, wire) in wires
-            .chain([(0, &self.back_end)])
-            .filter(|(at, _)| *at == i)
-        {
-            let mut wire = wire.borrow_mut();
-            let Some(token) = wire.token.filter(|_| !wire.is_dropped_by_node) else {
-                continue;
-            };
-            let is_finished = wire.is_finished || wire.is_cut;
-            if std::mem::take(&mut wire.has_edge) {
-                drop(wire);
-                let conn = shard.arena.get_mut(conn_id(token));
-                conn.unwrap().flags.is_read_closed |= is_finished;
-                shard.notice_readable(conn_id(token), now);
-            }
+        let wires = wires.chain([(0, &self.back_end)]);
+        for (_, wire) in wires.filter(|(at, _)| *at == i) {
+            report_readiness(shard, wire, now);
         }
         self.world.finish(i);
     }
