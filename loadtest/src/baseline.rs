@@ -72,7 +72,7 @@ impl Baseline {
     /// Runs the loop, on as many threads as the limit on descriptors asks for.
     pub(crate) fn measure(plan: BaselinePlan) -> io::Result<Self> {
         let names = Names::new(0, plan.sinks, 1);
-        let share_max = descriptor::lines_per_thread()?;
+        let share_max = descriptor::lines_per_thread(1.0)?;
         let shares = shares(names.first(), plan.sinks, share_max, 1);
         let (names, clock) = (&names, Clock::start());
         thread::scope(|scope| {

@@ -8,11 +8,17 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// What a thread needs besides its lines: its poll, copies of what the process had open, room for `/proc` reads.
 const RESERVE: u32 = 1_500;
 
-/// Raises the limit as far as it goes and tells how many lines one thread may hold.
-pub(crate) fn lines_per_thread() -> io::Result<u32> {
+/// Raises the limit as far as it goes and tells how many lines one thread may hold, each with so many sockets on average.
+pub(crate) fn lines_per_thread(sockets: f64) -> io::Result<u32> {
     let hard = limit()?;
     let reserve = RESERVE.min(hard / 2);
-    Ok(hard - reserve)
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a count is no larger, and not negative"
+    )]
+    let lines = (f64::from(hard - reserve) / sockets) as u32;
+    Ok(lines.max(1))
 }
 
 /// Raises the limit as far as it goes and tells what it is now; what is started from here on has it too.

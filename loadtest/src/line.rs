@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use nix::errno::Errno;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::Frame;
@@ -337,6 +338,12 @@ impl Failure {
     /// A socket's error, without what differs from line to line, or what TLS has to say.
     pub(crate) fn socket(error: &io::Error) -> Self {
         let told = error.get_ref().map(ToString::to_string);
+        let kernel = || {
+            error
+                .raw_os_error()
+                .map(|n| Errno::from_raw(n).desc().to_owned())
+        };
+        let told = told.or_else(kernel);
         Self::Socket(told.unwrap_or_else(|| error.kind().to_string()))
     }
 }

@@ -15,9 +15,9 @@ use crate::scenario::storm::peak_figures;
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
-use crate::swarm::Habit;
 use crate::swarm::catch::Catch;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Strike};
+use crate::swarm::{Ghosts, Habit};
 
 /// Have some devices vanish without a FIN, and measure when the server notices
 ///
@@ -65,7 +65,7 @@ pub(crate) fn run(arg: &HalfopenArg) -> Result<(Record, Screen), RunError> {
     }
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = Habit {
-        leaves_ghosts: true,
+        ghosts: Some(Ghosts::ONE_EACH),
         ..arg.returning.habit(&names, WINDOW)
     };
     let shadows = habit.shadows.clone();

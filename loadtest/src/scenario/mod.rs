@@ -456,10 +456,10 @@ fn swarm_plan(
     dialect: Dialect,
     habit: Habit,
 ) -> io::Result<SwarmPlan> {
-    let sockets = if habit.leaves_ghosts { 2 } else { 1 };
+    let sockets = 1.0 + habit.ghosts.map_or(0.0, |ghosts| ghosts.per_line);
     Ok(SwarmPlan {
         lanes: machine::cores(),
-        thread_lines_max: descriptor::lines_per_thread()? / sockets,
+        thread_lines_max: descriptor::lines_per_thread(sockets)?,
         targets: node.devices.clone(),
         serving: node.serving,
         sources: sources(node, lines, LINE_NET),

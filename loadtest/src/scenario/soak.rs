@@ -17,8 +17,8 @@ use crate::scenario::storm::StormCut;
 use crate::scenario::traffic::{Part, Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning};
 use crate::screen::Screen;
-use crate::swarm::Habit;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Selection, Strike};
+use crate::swarm::{Ghosts, Habit};
 
 /// Run everything at once, with an account of every message
 ///
@@ -59,6 +59,10 @@ pub(crate) struct SoakArg {
     /// Of all lines, how many vanish in each cycle: 0 to 1
     #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0.01")]
     pub(crate) vanish_share: f64,
+    /// How long the socket of a line that fell silent or vanished stays: longer than the server takes to notice, as
+    /// closing it would tell
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "90s")]
+    pub(crate) ghost_stay: Duration,
     /// Lines besides that send to others of their account
     #[arg(long, value_name = "LINES", default_value_t = 16)]
     pub(crate) d2d_senders: u32,
@@ -111,7 +115,7 @@ pub(crate) fn run(arg: &SoakArg) -> Result<(Record, Screen), RunError> {
     let habit = Habit {
         age_max: (!arg.age.is_zero()).then_some(arg.age),
         segment_bytes: Some(SEGMENT_BYTES),
-        leaves_ghosts: true,
+        ghosts: Some(arg.ghosts()),
         ..arg.returning.habit(&names, WINDOW)
     };
     let shadows = habit.shadows.clone();
@@ -238,6 +242,19 @@ fn growth_figures(rss: &[u64]) -> Vec<Figure> {
         Figure::new("soak.rss_first_cycle", count(*first), "B"),
         Figure::new("soak.rss_last_cycle", count(*last), "B"),
     ]
+}
+
+impl SoakArg {
+    fn ghosts(&self) -> Ghosts {
+        let cycles = (self.ghost_stay.as_secs_f64() / self.cycle.as_secs_f64()).ceil();
+        let silences = self.storms.iter().filter(|s| **s == StormCut::Silence);
+        let silent_share = silences.count() as f64 / self.storms.len().max(1) as f64;
+        let storms = (cycles * silent_share).ceil();
+        Ghosts {
+            stay: self.ghost_stay,
+            per_line: storms * self.storm_share + cycles * self.vanish_share,
+        }
+    }
 }
 
 impl Cast {

@@ -13,9 +13,9 @@ use crate::scenario::returning::{ReturnArg, Spell};
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, ramp_warning};
 use crate::screen::Screen;
-use crate::swarm::Habit;
 use crate::swarm::catch::Catch;
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Selection, Strike};
+use crate::swarm::{Ghosts, Habit};
 
 /// Cut many lines at the same moment, and measure how they come back
 ///
@@ -72,7 +72,7 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = Habit {
-        leaves_ghosts: arg.cut == StormCut::Silence,
+        ghosts: (arg.cut == StormCut::Silence).then_some(Ghosts::ONE_EACH),
         ..arg.returning.habit(&names, WINDOW)
     };
     let shadows = habit.shadows.clone();

@@ -159,7 +159,7 @@ impl SwarmThread {
         self.tally().count_cut();
         match blow {
             Blow::Reset => reset(&open),
-            Blow::Silence { .. } | Blow::Vanish => self.haunt(*open),
+            Blow::Silence { .. } | Blow::Vanish => self.haunt(*open, now),
             Blow::Fin | Blow::Deafness | Blow::Wake | Blow::Doom => drop(open),
         }
         self.past(id).away_since = now;
@@ -184,9 +184,7 @@ impl SwarmThread {
                 (Line::Unborn | Line::Upgrading(_) | Line::Away | Line::Down, _) => {}
             }
         }
-        for ghost in self.ghosts.drain(..) {
-            drop(SockRef::from(&ghost).set_linger(Some(Duration::ZERO)));
-        }
+        self.lay_ghosts(Duration::MAX);
     }
 
     fn read(&mut self, id: LineId, open: &mut OpenLine, is_ending: bool) -> End {
@@ -339,12 +337,25 @@ impl SwarmThread {
 
     /// Lets nothing pass through a socket any more, in silence: what comes in is dropped below TCP, without an
     /// acknowledgement, and nothing goes out because nothing is written and the socket is not closed.
-    fn haunt(&mut self, open: OpenLine) {
+    fn haunt(&mut self, open: OpenLine, now: Duration) {
         let mut stream = open.into_stream();
         let deaf = SockRef::from(&stream).attach_filter(&[SockFilter::new(NOTHING, 0, 0, 0)]);
         let gone = self.poll.registry().deregister(&mut stream);
         debug_assert!(deaf.and(gone).is_ok(), "the socket is open and registered");
-        self.ghosts.push(stream);
+        let stay = self
+            .plan
+            .habit
+            .ghosts
+            .map_or(Duration::MAX, |ghosts| ghosts.stay);
+        self.ghosts.push_back((now.saturating_add(stay), stream));
+    }
+
+    /// Closes the sockets whose time has come.
+    pub(super) fn lay_ghosts(&mut self, now: Duration) {
+        while let Some((_, ghost)) = self.ghosts.pop_front_if(|(until, _)| *until <= now) {
+            // A FIN would wait for an answer that the filter keeps out.
+            drop(SockRef::from(&ghost).set_linger(Some(Duration::ZERO)));
+        }
     }
 }
 

@@ -73,8 +73,8 @@ pub(crate) struct Habit {
     pub(crate) heed: f64,
     /// Lines leave at an age of their own, anything up to this.
     pub(crate) age_max: Option<Duration>,
-    /// Whether lines may be silenced, which leaves their sockets behind.
-    pub(crate) leaves_ghosts: bool,
+    /// What lines leave behind that are silenced, if any are.
+    pub(crate) ghosts: Option<Ghosts>,
     /// Where it is noted which lines are about to be cut.
     pub(crate) shadows: Option<Arc<Shadows>>,
     /// The longest TCP segment: loopback's are so long that the kernel takes in megabytes for a line that does not read.
@@ -83,6 +83,15 @@ pub(crate) struct Habit {
     pub(crate) broadcasts: Option<u16>,
     /// Keep latencies over time, in windows of this length.
     pub(crate) window: Option<Duration>,
+}
+
+/// Sockets of silenced lines, which nothing passes through any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ghosts {
+    /// How long they stay open. To close one that the server has not noticed yet would tell.
+    pub(crate) stay: Duration,
+    /// How many there are for each line at a time, on average over those of a thread.
+    pub(crate) per_line: f64,
 }
 
 /// The running threads.
@@ -102,6 +111,14 @@ pub(crate) enum Cut {
     Close,
     /// RST at once: quick, and leaves no port waiting.
     Reset,
+}
+
+impl Ghosts {
+    /// Each line is silenced once at most.
+    pub(crate) const ONE_EACH: Self = Self {
+        stay: Duration::MAX,
+        per_line: 1.0,
+    };
 }
 
 impl Swarm {

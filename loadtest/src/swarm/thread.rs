@@ -46,8 +46,8 @@ pub(super) struct SwarmThread {
     /// Strikes to come, and whether their shadows have fallen.
     strikes: Vec<(Strike, bool)>,
     strikes_seen: usize,
-    /// Sockets that nothing passes through any more. They stay until the end, since closing one would tell.
-    pub(super) ghosts: Vec<TcpStream>,
+    /// Sockets that nothing passes through any more, and until when they stay: in order, since all stay equally long.
+    pub(super) ghosts: VecDeque<(Duration, TcpStream)>,
     in_flight: u32,
     scratch: Box<[u8]>,
     pub(super) random: SmallRng,
@@ -126,7 +126,7 @@ impl SwarmThread {
             agenda: Agenda::default(),
             strikes: Vec::new(),
             strikes_seen: 0,
-            ghosts: Vec::new(),
+            ghosts: VecDeque::new(),
             in_flight: 0,
             scratch: vec![0; SCRATCH_BYTES].into(),
             random: SmallRng::seed_from_u64(share.first.0.into()),
@@ -156,6 +156,7 @@ impl SwarmThread {
             }
             events.iter().for_each(|event| self.handle_event(event));
             self.expire();
+            self.lay_ghosts(self.clock.now());
         };
         self.cut_all(cut);
         self.catch.witnesses.push(self.witness);

@@ -95,7 +95,7 @@ fn a_server_that_is_not_there_fails_every_line() {
     assert!(
         record["faults"]
             .to_string()
-            .contains("20 × connection refused"),
+            .contains("20 × Connection refused"),
         "{record}"
     );
 }
