@@ -14,15 +14,36 @@ pub struct Guard {
     head: HeadBuffer,
 }
 
-/// A request that is there from its first byte to its last, sound and of one length.
+/// A request with a whole head, sound and of one length.
 #[derive(Debug)]
-pub struct Whole<'a> {
+pub struct Offer<'a> {
     /// Its head.
     pub request: Request<'a>,
     /// Bytes of its head.
     pub head_bytes: usize,
-    /// Its body, empty if it has none.
-    pub body: &'a [u8],
+    /// Bytes of its body, 0 if it has none.
+    pub body_bytes: usize,
+    /// Its body, once all of it is there.
+    pub body: Option<&'a [u8]>,
+}
+
+impl Offer<'_> {
+    /// Bytes from the first of its head to the last of its body.
+    pub fn whole_bytes(&self) -> usize {
+        self.head_bytes.saturating_add(self.body_bytes)
+    }
+}
+
+/// What becomes of a request that is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// None of it goes on. For one that is whole.
+    Take,
+    /// It is to be offered again with its body. For one that is not whole; it goes on all the same if its head came in
+    /// pieces.
+    Await,
+    /// It goes on.
+    Pass,
 }
 
 /// Where in its stream of requests a connection is.
@@ -74,14 +95,14 @@ impl Guard {
         out: &mut Vec<u8>,
     ) -> Result<(), BadHead> {
         while !input.is_empty() {
-            let taken = self.receive_some(input, limits, out, |_| false)?;
+            let taken = self.receive_some(input, limits, out, |_| Choice::Pass)?;
             input = &input[taken..];
         }
         Ok(())
     }
 
-    /// As [`Self::receive`], but no further than to the end of a request: how many bytes were taken. A request whose
-    /// last byte is there together with the end of its head is offered to `take` first; none of one that is taken goes on.
+    /// As [`Self::receive`], but no further than to the end of a request: how many bytes were taken. A request of known
+    /// length is offered to `choose` first. None are taken of one that is awaited: it is to be given again, with more.
     ///
     /// # Errors
     /// As for [`Self::receive`].
@@ -90,7 +111,7 @@ impl Guard {
         input: &[u8],
         limits: &Limits,
         out: &mut Vec<u8>,
-        take: impl FnOnce(&Whole<'_>) -> bool,
+        choose: impl FnOnce(&Offer<'_>) -> Choice,
     ) -> Result<usize, BadHead> {
         let taken = match &mut self.place {
             Place::Head => {
@@ -99,20 +120,22 @@ impl Guard {
                 };
                 let request = Request::parse(head.bytes, limits)?;
                 let place = body_of(&request)?;
-                let consumed = head.consumed;
-                let body = place.within(&input[consumed..]);
-                let head_bytes = head.bytes;
-                let whole = body.map(|body| Whole {
+                let is_in_pieces = head.consumed < head.bytes.len();
+                let offer = place.body_bytes().map(|body_bytes| Offer {
                     request,
-                    head_bytes: head_bytes.len(),
-                    body,
+                    head_bytes: head.bytes.len(),
+                    body_bytes,
+                    body: input[head.consumed..].get(..body_bytes),
                 });
-                let taken = match whole {
-                    Some(whole) if take(&whole) => consumed + whole.body.len(),
-                    Some(_) | None => {
-                        out.extend_from_slice(head_bytes);
+                let choice = offer.as_ref().map_or(Choice::Pass, choose);
+                let body = offer.and_then(|offer| offer.body);
+                let taken = match (choice, body) {
+                    (Choice::Take, Some(body)) => head.consumed + body.len(),
+                    (Choice::Await, None) if !is_in_pieces => 0,
+                    _ => {
+                        out.extend_from_slice(head.bytes);
                         self.place = place;
-                        consumed
+                        head.consumed
                     }
                 };
                 self.head = HeadBuffer::default();
@@ -151,11 +174,11 @@ impl Guard {
 }
 
 impl Place {
-    /// The body that follows a head, if its length is known and all of it is there.
-    fn within<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
+    /// Bytes of the body that follows a head, if that is known.
+    fn body_bytes(&self) -> Option<usize> {
         match self {
-            Self::Head => Some(&[]),
-            Self::Body(length) => rest.get(..usize::try_from(*length).ok()?),
+            Self::Head => Some(0),
+            Self::Body(length) => usize::try_from(*length).ok(),
             Self::Chunk(_) => None,
         }
     }
@@ -303,21 +326,25 @@ mod tests {
         }
     }
 
-    /// What is passed on, and what is taken whole, when every other request is.
+    /// What is passed on, and what is taken or awaited, when every other request is.
     fn take_every_other(pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>), BadHead> {
         let (mut guard, mut out, mut taken) = (Guard::default(), Vec::new(), Vec::new());
-        let mut number = 0;
+        let (mut number, mut held) = (0, Vec::new());
         for piece in pieces {
-            let mut at = 0;
-            while at < piece.len() {
+            held.extend_from_slice(piece);
+            while !held.is_empty() {
                 let was_in_head = guard.is_in_head();
-                at += guard.receive_some(&piece[at..], &LIMITS, &mut out, |whole| {
-                    let takes = number % 2 == 0;
-                    if takes {
-                        taken.extend_from_slice(whole.body);
-                    }
-                    takes
+                let n = guard.receive_some(&held, &LIMITS, &mut out, |offer| {
+                    let Some(body) = offer.body.filter(|_| number % 2 == 0) else {
+                        return [Choice::Await, Choice::Pass][number % 2];
+                    };
+                    taken.extend_from_slice(body);
+                    Choice::Take
                 })?;
+                if n == 0 {
+                    break;
+                }
+                held.drain(..n);
                 number += usize::from(was_in_head && guard.is_between_requests());
             }
         }
@@ -331,8 +358,11 @@ mod tests {
         let stream = [&first[..], &second, &third].concat();
         let (out, taken) = take_every_other(&[&stream]).unwrap();
         assert_eq!((out, &taken[..]), (second, &b"abcde"[..]));
-        // A body that is not there yet makes its request go on, as a chunked one does.
+        // A body that is not there yet is awaited, but behind a head in pieces it goes on, as a chunked one does.
         let (out, taken) = take_every_other(&[&first[..first.len() - 1], b"c"]).unwrap();
+        assert_eq!((out, &taken[..]), (Vec::new(), &b"abc"[..]));
+        let (out, taken) =
+            take_every_other(&[&first[..9], &first[9..first.len() - 1], b"c"]).unwrap();
         assert_eq!((out, taken), (first, Vec::new()));
         let chunked = post("Transfer-Encoding: chunked\r\n", "0\r\n\r\n");
         let (out, _) = take_every_other(&[&chunked]).unwrap();

@@ -16,7 +16,7 @@ use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
 use crate::base::time::{Now, Tick};
 use crate::config::section;
-use crate::head::guard::Guard;
+use crate::head::guard::{Choice, Guard};
 use crate::head::request::{BadHead, Limits};
 use crate::head::response::Response;
 use crate::protocol::auth::api_key::Bearer;
@@ -32,6 +32,8 @@ use crate::wire::error::ErrorCode;
 pub(crate) struct ApiConn {
     /// Bytes whose turn has not come.
     held: Vec<u8>,
+    /// Of these, so many must be there before the first have their turn: a request whose body is on its way.
+    awaited: usize,
     guard: Guard,
     hot: Hot,
     pub(super) pipe: Rc<RefCell<Pipe>>,
@@ -78,6 +80,7 @@ impl ApiConn {
     pub(crate) fn new(now: Now) -> Self {
         Self {
             held: Vec::new(),
+            awaited: 0,
             guard: Guard::default(),
             hot: Hot::default(),
             pipe: Rc::default(),
@@ -183,7 +186,7 @@ impl ApiConn {
                 self.is_finished = true;
                 return Poll::Ready(());
             }
-            if self.held.is_empty() || !self.may_begin() {
+            if self.held.is_empty() || self.awaited > 0 || !self.may_begin() {
                 self.settle_stage(now);
                 return Poll::Pending;
             }
@@ -191,6 +194,11 @@ impl ApiConn {
         // Others have their turn, and the outbox is looked at.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_needed_hyper(&self) -> bool {
+        self.task.is_some()
     }
 
     fn answer_hot(&mut self, context: &ApiContext, cx: &Context<'_>) {
@@ -208,6 +216,10 @@ impl ApiConn {
     fn take_input(&mut self, context: &ApiContext, heads: &Limits) {
         let pipe = Rc::clone(&self.pipe);
         let mut pipe = pipe.borrow_mut();
+        if self.held.len() < self.awaited && !self.is_input_ended {
+            return;
+        }
+        self.awaited = 0;
         let mut taken = 0;
         while taken < self.held.len() && !pipe.input_ended {
             if self.guard.is_in_head() && !self.may_begin() && context.answers_hot() {
@@ -215,14 +227,24 @@ impl ApiConn {
             }
             let (hot, bearer, stage) = (&mut self.hot, self.bearer.get(), &self.stage);
             let rest = &self.held[taken..];
-            let received = self.guard.receive_some(rest, heads, pipe.input(), |whole| {
-                let is_hot = context.answers_hot() && hot.take(context, bearer, whole);
-                if is_hot {
-                    stage.set(Stage::Answering);
+            let (is_last, mut whole_bytes) = (self.is_input_ended, 0);
+            let received = self.guard.receive_some(rest, heads, pipe.input(), |offer| {
+                if !context.answers_hot() {
+                    return Choice::Pass;
                 }
-                is_hot
+                whole_bytes = offer.whole_bytes();
+                match hot.choose(context, bearer, offer) {
+                    Choice::Take => stage.set(Stage::Answering),
+                    Choice::Await if !is_last => return Choice::Await,
+                    Choice::Await | Choice::Pass => return Choice::Pass,
+                }
+                Choice::Take
             });
             match received {
+                Ok(0) => {
+                    self.awaited = whole_bytes;
+                    break;
+                }
                 Ok(n) => taken += n,
                 Err(bad) => {
                     taken = self.held.len();
@@ -284,6 +306,8 @@ impl ApiConn {
         }
         let is_between = self.guard.is_between_requests();
         let next = match self.stage.get() {
+            same @ Stage::Body(_) if self.awaited > 0 => same,
+            _ if self.awaited > 0 => Stage::Body(now.tick()),
             Stage::Idle(_) | Stage::Answering if !is_between => Stage::Head(now.tick()),
             Stage::Answering => Stage::Idle(now.tick()),
             same @ (Stage::Idle(_) | Stage::Head(_) | Stage::Body(_)) => same,

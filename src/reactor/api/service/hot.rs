@@ -1,22 +1,24 @@
 //! Pushes that are answered without hyper: one request after the other is taken up as it is read, all of them are under
 //! way at once, and their answers leave in the order the requests came.
 //!
-//! A request is hot if everything about it is ordinary. Whatever is not, hyper reads, and so do all refusals that come
+//! A request is hot if everything about it is ordinary. Whatever is not, hyper reads, and it makes all refusals that come
 //! before the body: what then becomes of the body and the connection is for hyper to say.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use http::Method;
 
 use crate::config::section::ApiRole;
-use crate::head::guard::Whole;
+use crate::head::guard::{Choice, Offer};
 use crate::head::request::Request;
 use crate::protocol::auth::api_key::{Bearer, Shown};
 use crate::protocol::field::Fields;
 use crate::protocol::push::{Call, Refused, send_request};
 use crate::reactor::api::ApiContext;
+use crate::reactor::api::pipe::Pipe;
 use crate::reactor::api::service::send::{Sending, submit};
 use crate::reactor::api::service::{
     HEAD_BYTES_MAX, authorize, put_request_id, refusal, request_id, writer,
@@ -47,17 +49,26 @@ impl Hot {
         self.0.len() < Self::WINDOW
     }
 
-    /// Takes a request up if it is hot. `false` leaves no trace of it.
-    pub(crate) fn take(
+    /// Takes a request up if it is hot. If its head is and its body is not there, it is awaited as long as it fits in what
+    /// a connection holds. All others pass, and leave no trace.
+    pub(crate) fn choose(
         &mut self,
         context: &ApiContext,
         bearer: Option<&Bearer>,
-        whole: &Whole<'_>,
-    ) -> bool {
-        let flight = Flight::begin(context, bearer, whole);
-        let is_hot = flight.is_some();
-        self.0.extend(flight);
-        is_hot
+        offer: &Offer<'_>,
+    ) -> Choice {
+        let Some(call) = HotCall::of(context, bearer, offer) else {
+            return Choice::Pass;
+        };
+        let Some(body) = offer.body else {
+            let fits = offer.whole_bytes() <= Pipe::INPUT_BYTES_MAX;
+            return if fits { Choice::Await } else { Choice::Pass };
+        };
+        let Some(flight) = Flight::begin(context, call, &offer.request, body) else {
+            return Choice::Pass;
+        };
+        self.0.push_back(flight);
+        Choice::Take
     }
 
     /// Appends the answers that are there, up to the first that is not; `waker` is told when that one is.
@@ -73,23 +84,39 @@ impl Hot {
     }
 }
 
-impl Flight {
-    fn begin(context: &ApiContext, bearer: Option<&Bearer>, whole: &Whole<'_>) -> Option<Self> {
-        let request = &whole.request;
-        if whole.head_bytes >= HEAD_BYTES_MAX || !is_ordinary(request) {
+/// What the head of a hot request asks for, and who asks.
+struct HotCall {
+    device_id: String,
+    service: Arc<str>,
+}
+
+impl HotCall {
+    fn of(context: &ApiContext, bearer: Option<&Bearer>, offer: &Offer<'_>) -> Option<Self> {
+        let request = &offer.request;
+        if offer.head_bytes >= HEAD_BYTES_MAX || !is_ordinary(request) {
             return None;
         }
-        let target = request.target();
-        let Ok(Call::Send(device_id)) = Call::of(&Method::POST, target.path) else {
+        let Ok(Call::Send(device_id)) = Call::of(&Method::POST, request.target().path) else {
             return None;
         };
         let service = authorize(context, Shown::by(request, bearer), ApiRole::Send).ok()?;
         let body_bytes_max = context.node.settings.load().api.body_bytes_max.as_usize();
-        if whole.body.len() > body_bytes_max {
-            return None;
-        }
-        let body = Bytes::copy_from_slice(whole.body);
-        let send = send_request(request, Some(target.query), &body);
+        (offer.body_bytes <= body_bytes_max).then(|| Self {
+            device_id: device_id.into_owned(),
+            service,
+        })
+    }
+}
+
+impl Flight {
+    fn begin(
+        context: &ApiContext,
+        call: HotCall,
+        request: &Request<'_>,
+        body: &[u8],
+    ) -> Option<Self> {
+        let body = Bytes::copy_from_slice(body);
+        let send = send_request(request, Some(request.target().query), &body);
         // The answer to the first request with a key is the answer to the next, which therefore has to wait for it.
         if send
             .as_ref()
@@ -99,8 +126,7 @@ impl Flight {
         }
         context.cells().api_requests.add(1);
         let request_id = request_id(context, request);
-        let device_id = device_id.into_owned();
-        let sending = send.and_then(|send| submit(context, device_id, send, &service));
+        let sending = send.and_then(|send| submit(context, call.device_id, send, &call.service));
         Some(Self {
             request_id,
             sending,

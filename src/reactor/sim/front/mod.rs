@@ -13,6 +13,7 @@ use crate::config::size::Size;
 use crate::reactor::api::conn::ApiConn;
 use crate::reactor::conn::Phase;
 use crate::reactor::settings::Settings;
+use crate::reactor::shard::conn_id;
 
 mod request;
 mod tests;
@@ -130,6 +131,15 @@ impl Bench {
             }
         }
         self.answers.extend(self.back_end.borrow_mut().read_all());
+    }
+
+    fn has_needed_hyper(&mut self) -> bool {
+        let token = self.back_end.borrow().token.unwrap();
+        let conn = self.world.shards[0].arena.get_mut(conn_id(token));
+        let Phase::Api(conn) = &conn.unwrap().phase else {
+            panic!("the connection is not a back end's");
+        };
+        conn.has_needed_hyper()
     }
 
     /// What the back end is told when it sends these pieces, one after the other, and has finished.

@@ -4,6 +4,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::{Bench, masked, request};
+use crate::config::Config;
 use crate::reactor::api::service::hot::Hot;
 
 #[test]
@@ -139,6 +140,37 @@ fn answers_leave_in_the_order_of_their_requests() {
     [1, 0, 0].into_iter().for_each(|i| bench.iterate(i));
     bench.look();
     assert_eq!(answered(&bench), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_body_that_comes_after_its_head_is_waited_for_in_front_of_hyper() {
+    let mut bench = Bench::new(false);
+    let stream = [hot(1, 1), hot(0, 2), hot(2, 3)].concat();
+    for piece in [&stream[..stream.len() - 1], &stream[stream.len() - 1..]] {
+        assert!(answered(&bench).is_empty() || answered(&bench) == [1, 2]);
+        bench.send(piece);
+        (0..5).for_each(|_| bench.step(1));
+    }
+    assert_eq!(answered(&bench), [1, 2, 3]);
+    assert!(!bench.has_needed_hyper());
+}
+
+#[test]
+fn a_body_that_does_not_come_has_its_time() {
+    for is_hyper_alone in [false, true] {
+        let mut bench = Bench::new(is_hyper_alone);
+        bench.send(
+            b"POST /v1/devices/d-1/messages HTTP/1.1\r\nHost: sim\r\nContent-Length: 3\r\n\r\nab",
+        );
+        bench.step(1);
+        assert_eq!(bench.has_needed_hyper(), is_hyper_alone);
+        let body_timeout = Config::default().api.body_timeout.as_millis();
+        let ms = u64::try_from(body_timeout).unwrap();
+        (0..ms / 100 - 5).for_each(|_| bench.step(100));
+        assert!(!bench.back_end.borrow().is_ended_by_node);
+        (0..15).for_each(|_| bench.step(100));
+        assert!(bench.back_end.borrow().is_ended_by_node);
+    }
 }
 
 #[test]
