@@ -23,14 +23,17 @@ use socket2::{Domain, Socket, Type};
 use tikv_jemallocator::Jemalloc;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Who is there, by device.
-type Lines = Arc<DashMap<Box<str>, mpsc::Sender<Utf8Bytes>>>;
+type Lines = Arc<DashMap<Box<str>, mpsc::Sender<Push>>>;
+
+/// A message, and who waits until it is written, if anybody does.
+type Push = (Utf8Bytes, Option<oneshot::Sender<()>>);
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -49,6 +52,18 @@ struct Server {
 #[derive(Deserialize)]
 struct Identity {
     device_id: Box<str>,
+}
+
+#[derive(Deserialize)]
+struct Patience {
+    wait: Option<Level>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Queued,
+    Written,
 }
 
 fn main() -> Result<(), AnyError> {
@@ -108,7 +123,14 @@ async fn stay(mut line: WebSocket, device: Box<str>, server: Server) {
     loop {
         let outcome = tokio::select! {
             message = outbox.recv() => match message {
-                Some(text) => line.send(Message::Text(text)).await,
+                Some((text, waiting)) => {
+                    let outcome = line.send(Message::Text(text)).await;
+                    if outcome.is_ok() && let Some(waiting) = waiting {
+                        // Who has gone needs no answer.
+                        waiting.send(()).ok();
+                    }
+                    outcome
+                }
                 None => break,
             },
             received = line.recv() => match received {
@@ -134,14 +156,28 @@ async fn stay(mut line: WebSocket, device: Box<str>, server: Server) {
 
 async fn push(
     Path(device): Path<String>,
+    Query(patience): Query<Patience>,
     State(server): State<Server>,
     body: String,
 ) -> StatusCode {
-    let Some(post) = server.lines.get(device.as_str()) else {
-        return StatusCode::NOT_FOUND;
+    let (waiting, written) = match patience.wait {
+        Some(Level::Written) => {
+            let (waiting, written) = oneshot::channel();
+            (Some(waiting), Some(written))
+        }
+        Some(Level::Queued) | None => (None, None),
     };
-    match post.try_send(body.into()) {
-        Ok(()) => StatusCode::OK,
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    let outcome = match server.lines.get(device.as_str()) {
+        Some(post) => post.try_send((body.into(), waiting)),
+        None => return StatusCode::NOT_FOUND,
+    };
+    match (outcome, written) {
+        (Err(_), _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Ok(()), None) => StatusCode::OK,
+        (Ok(()), Some(written)) => match written.await {
+            Ok(()) => StatusCode::OK,
+            // The line has ended with the message in its outbox.
+            Err(_) => StatusCode::BAD_GATEWAY,
+        },
     }
 }

@@ -54,6 +54,11 @@ impl Make {
         Some(Template::fixed(path))
     }
 
+    /// Whether a push may say what to wait for, `?wait=queued` or `?wait=written`.
+    pub(crate) fn takes_wait(self) -> bool {
+        matches!(self, Self::Tautline | Self::Axum)
+    }
+
     /// Whether it knows the scenarios in which lines or streams send, and not only HTTP.
     pub(crate) fn takes_records(self) -> bool {
         self == Self::Tautline

@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::arg::RecordArg;
 use crate::compare::table::Table;
-use crate::compare::yardstick::{SCENARIOS, Yardstick};
+use crate::compare::yardstick::{TRIALS, Yardstick};
 use crate::descriptor;
 use crate::machine;
 use crate::make::Make;
@@ -60,9 +60,9 @@ pub(crate) struct CompareArg {
     /// Threads of each server [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,
-    /// Scenarios to compare by [default: all that others can take part in]
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(SCENARIOS))]
-    pub(crate) scenarios: Vec<String>,
+    /// What to compare by [default: all that others can take part in]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(TRIALS))]
+    pub(crate) trials: Vec<String>,
     /// Fetch what is missing first
     #[arg(long)]
     pub(crate) install: bool,
@@ -92,17 +92,17 @@ pub(crate) fn run(arg: &CompareArg) -> Result<Record, RunError> {
     let mut table = Table::new(&makes);
     for round in 0..arg.rounds {
         for make in rotated(&makes, round) {
-            for scenario in scenarios(arg) {
+            for trial in trials(arg) {
                 if is_interrupted.load(Ordering::Relaxed) {
                     record.faults.push("interrupted".to_owned());
                     return Ok(finish(table, record, arg));
                 }
-                let part = part(arg, make, scenario, round);
+                let part = part(arg, make, trial, round);
                 let outcome = part
                     .start()
                     .map_err(Into::into)
                     .and_then(|running| running.finish());
-                table.take(make, scenario, outcome);
+                table.take(make, trial, outcome);
             }
         }
     }
@@ -110,7 +110,7 @@ pub(crate) fn run(arg: &CompareArg) -> Result<Record, RunError> {
 }
 
 fn finish(table: Table, mut record: Record, arg: &CompareArg) -> Record {
-    table.judge(&mut record, &scenarios(arg));
+    table.judge(&mut record, &trials(arg));
     screen::print_comparison(&table, &record);
     record
 }
@@ -133,24 +133,22 @@ fn rotated(makes: &[Make], round: u32) -> Vec<Make> {
     makes
 }
 
-fn scenarios(arg: &CompareArg) -> Vec<&'static str> {
-    let is_asked =
-        |name: &&str| arg.scenarios.is_empty() || arg.scenarios.iter().any(|s| s == name);
-    SCENARIOS.into_iter().filter(is_asked).collect()
+fn trials(arg: &CompareArg) -> Vec<&'static str> {
+    let is_asked = |name: &&str| arg.trials.is_empty() || arg.trials.iter().any(|t| t == name);
+    TRIALS.into_iter().filter(is_asked).collect()
 }
 
 fn threads(arg: &CompareArg) -> u32 {
     arg.threads.unwrap_or_else(machine::cores)
 }
 
-fn part(arg: &CompareArg, make: Make, scenario: &str, round: u32) -> Part {
-    let mut words = vec![
-        scenario.to_owned(),
+fn part(arg: &CompareArg, make: Make, trial: &str, round: u32) -> Part {
+    let mut words = Yardstick::words(trial, make, arg);
+    words.extend([
         format!("--against={make}"),
         format!("--connections={}", arg.connections),
         format!("--reactors={}", threads(arg)),
-    ];
-    words.extend(Yardstick::words(scenario, arg));
+    ]);
     let program = match make {
         Make::Tautline => arg.server.as_ref(),
         Make::Axum => arg.axum_server.as_ref(),
@@ -158,7 +156,7 @@ fn part(arg: &CompareArg, make: Make, scenario: &str, round: u32) -> Part {
     };
     words.extend(program.map(|path| format!("--server={}", path.display())));
     Part {
-        label: format!("{make} {scenario} {}/{}", round + 1, arg.rounds),
+        label: format!("{make} {trial} {}/{}", round + 1, arg.rounds),
         words,
     }
 }
@@ -234,8 +232,8 @@ mod tests {
     fn every_part_is_a_command_line_that_can_be_read() {
         let arg = arg(&["--server=/x/ours", "--axum-server=/x/theirs"]);
         for make in makes(&arg) {
-            for scenario in scenarios(&arg) {
-                let part = part(&arg, make, scenario, 0);
+            for trial in trials(&arg) {
+                let part = part(&arg, make, trial, 0);
                 let read = part.parse().unwrap_or_else(|e| panic!("{part:?}: {e}"));
                 assert_eq!(read.common().lines.against, make);
                 let program = read.common().server.server.clone();
@@ -246,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_can_be_chosen() {
-        assert_eq!(scenarios(&arg(&["--scenarios=push"])), ["push"]);
-        assert_eq!(scenarios(&arg(&[])), SCENARIOS);
+    fn trials_can_be_chosen() {
+        assert_eq!(trials(&arg(&["--trials=push"])), ["push"]);
+        assert_eq!(trials(&arg(&[])), TRIALS);
     }
 }

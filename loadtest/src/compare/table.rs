@@ -47,18 +47,18 @@ impl Table {
     }
 
     /// Takes in what a run gave.
-    pub(super) fn take(&mut self, make: Make, scenario: &str, outcome: Result<Record, PartError>) {
+    pub(super) fn take(&mut self, make: Make, trial: &str, outcome: Result<Record, PartError>) {
         let Some(column) = self.columns.iter_mut().find(|column| column.make == make) else {
             return;
         };
         match outcome {
-            Ok(record) => column.take(scenario, &record),
-            Err(error) => count(&mut column.failures, format!("{scenario}: {error}")),
+            Ok(record) => column.take(trial, &record),
+            Err(error) => count(&mut column.failures, format!("{trial}: {error}")),
         }
     }
 
     /// Puts all of it into the record of the comparison.
-    pub(super) fn judge(&self, record: &mut Record, scenarios: &[&str]) {
+    pub(super) fn judge(&self, record: &mut Record, trials: &[&str]) {
         for column in &self.columns {
             let make = column.make;
             record
@@ -77,9 +77,7 @@ impl Table {
                 record.warnings.extend(faults);
             }
             record.warnings.extend(column.warnings.iter().map(told));
-            let expected = YARDSTICKS
-                .iter()
-                .filter(|y| scenarios.contains(&y.scenario));
+            let expected = YARDSTICKS.iter().filter(|y| trials.contains(&y.trial));
             let is_missing = |y: &&Yardstick| !column.values.contains_key(y.name);
             let missing: Vec<&str> = expected.filter(is_missing).map(|y| y.name).collect();
             if !missing.is_empty() {
@@ -137,8 +135,8 @@ impl Table {
 }
 
 impl Column {
-    fn take(&mut self, scenario: &str, record: &Record) {
-        for yardstick in YARDSTICKS.iter().filter(|y| y.scenario == scenario) {
+    fn take(&mut self, trial: &str, record: &Record) {
+        for yardstick in YARDSTICKS.iter().filter(|y| y.trial == trial) {
             if let Some((value, unit)) = yardstick.read(record) {
                 let (values, _) = self
                     .values
@@ -152,10 +150,10 @@ impl Column {
             self.notes.clone_from(&record.notes);
         }
         for fault in &record.faults {
-            count(&mut self.faults, format!("{scenario}: {fault}"));
+            count(&mut self.faults, format!("{trial}: {fault}"));
         }
         for warning in &record.warnings {
-            count(&mut self.warnings, format!("{scenario}: {warning}"));
+            count(&mut self.warnings, format!("{trial}: {warning}"));
         }
     }
 

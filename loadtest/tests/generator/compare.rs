@@ -39,13 +39,20 @@ fn rounds(run: &Run, key: &str) -> usize {
 fn every_make_pushes_in_every_round() {
     let (run, output) = compare(&[
         "--rivals=axum",
-        "--scenarios=push",
+        "--trials=push,push.queued,push.pipelined",
         "--rounds=2",
         "--duration=300ms",
     ]);
     assert!(run.passed, "{}", run.faults());
     for make in ["tautline", "axum"] {
-        for name in ["cpu_per_push", "pushes", "push_p50", "push_p99"] {
+        for name in [
+            "cpu_per_push",
+            "cpu_per_push_queued",
+            "cpu_per_push_pipelined",
+            "pushes",
+            "push_p50",
+            "push_p99",
+        ] {
             assert_eq!(rounds(&run, &format!("compare.{make}.{name}")), 2);
         }
     }
@@ -66,7 +73,7 @@ fn every_make_pushes_in_every_round() {
 fn idle_lines_are_compared_by_memory_heartbeats_and_how_they_come() {
     let (run, _) = compare(&[
         "--rivals=axum",
-        "--scenarios=idle",
+        "--trials=idle",
         "--rounds=1",
         "--hold=3s",
         "--ping-after=1s",
@@ -89,7 +96,7 @@ fn idle_lines_are_compared_by_memory_heartbeats_and_how_they_come() {
 fn who_cannot_be_measured_is_never_left_out_in_silence() {
     let (run, output) = compare(&[
         "--rivals=bun",
-        "--scenarios=push",
+        "--trials=push",
         "--rounds=1",
         "--duration=200ms",
     ]);

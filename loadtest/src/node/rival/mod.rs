@@ -106,8 +106,7 @@ fn axum(plan: &RivalPlan, progress: &impl Fn(&str)) -> Result<Rival, NodeError> 
     ];
     let (child, ready) = OwnChild::start(&program, &args)?;
     let note = format!(
-        "axum on {} threads with jemalloc and buffers of 512 bytes; it answers a push when the message is queued for \
-         the line, ours when it is written",
+        "axum on {} threads with jemalloc and buffers of 512 bytes",
         plan.threads
     );
     Ok(Rival {
