@@ -62,14 +62,20 @@ pub(crate) struct SendArg {
 pub(crate) struct CanaryArg {
     /// Lines to open before the ramp and to push to over HTTP until the end
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(..=i64::from(TAGGED_LINES_MAX)))]
-    #[arg(default_value_t = 0, hide_default_value = true)]
-    pub(crate) canary: u32,
+    pub(crate) canary: Option<u32>,
     /// Pushes to them per second, open loop
     #[arg(long, value_name = "RATE", value_parser = parse_some_rate, default_value = "500")]
     pub(crate) canary_rate: f64,
     /// Where these go; {device} and {account} are filled in [default: as for --against]
     #[arg(long, value_name = "PATH")]
     pub(crate) canary_path: Option<Template>,
+}
+
+impl CanaryArg {
+    /// How many there are.
+    pub(crate) fn lines(&self) -> u32 {
+        self.canary.unwrap_or(0)
+    }
 }
 
 /// TLS on lines.

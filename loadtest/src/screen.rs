@@ -15,6 +15,7 @@ use crate::compare::table::Table as Comparison;
 use crate::diff::Diff;
 use crate::diff::change::{Change, Judgement};
 use crate::make::Make;
+use crate::report::pivot::Pivot;
 use crate::report::{Figure, Record, plain};
 
 /// The progress bar, or a line now and then where there is no terminal.
@@ -76,7 +77,11 @@ impl Screen {
     /// Takes the bar away and shows the results.
     pub(crate) fn finish(&self, record: &Record) {
         self.bar.finish_and_clear();
-        println!("{}", table(record));
+        let pivot = Pivot::of(&record.figures);
+        println!("{}", table(record, pivot.as_ref()));
+        if let Some(pivot) = &pivot {
+            println!("{}", pivot_table(pivot));
+        }
         print_outcome(record);
     }
 }
@@ -187,10 +192,23 @@ pub(crate) fn print_error(error: &dyn std::error::Error) {
     }
 }
 
-fn table(record: &Record) -> Table {
+fn table(record: &Record, pivot: Option<&Pivot<'_>>) -> Table {
     let mut table = table_of([record.scenario.clone(), "value".to_owned()]);
-    for figure in &record.figures {
+    let is_alone = |figure: &&Figure| pivot.is_none() || !Pivot::has(figure);
+    for figure in record.figures.iter().filter(is_alone) {
         table.add_row([plain(&figure.key), figure.text()]);
+    }
+    table
+}
+
+fn pivot_table(pivot: &Pivot<'_>) -> Table {
+    let header = std::iter::once(String::new()).chain(pivot.columns.iter().cloned());
+    let mut table = table_of(header);
+    for (name, cells) in &pivot.rows {
+        let cells = cells
+            .iter()
+            .map(|cell| cell.map(Figure::text).unwrap_or_default());
+        table.add_row(std::iter::once(plain(name)).chain(cells));
     }
     table
 }

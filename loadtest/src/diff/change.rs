@@ -117,12 +117,14 @@ fn is_of_others(figure: &Figure) -> bool {
 
 /// What should be zero.
 fn is_fault(figure: &Figure) -> bool {
-    const FAULTS: [&str; 12] = [
+    const FAULTS: [&str; 14] = [
         "failed",
         "lost",
         "lines_lost",
         "late_starts",
         "refused",
+        "refused_untold",
+        "unreached",
         "unknown",
         "duplicate",
         "misordered",

@@ -7,7 +7,7 @@ pub(crate) mod rival;
 pub(crate) mod target;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -86,8 +86,8 @@ pub(crate) struct Node {
     /// What a reader of its figures must know.
     pub(crate) notes: Vec<String>,
     child: Option<OwnChild>,
-    /// The one that takes over.
-    next: Option<OwnChild>,
+    /// The one that takes over, and where it listens, as further arguments.
+    next: Option<(OwnChild, Vec<String>)>,
     certificate: Option<Certificate>,
     /// How it was started, to start it again.
     start: Option<Start>,
@@ -338,8 +338,19 @@ impl Node {
         if let Some(names) = &mut self.tls_names {
             names.push(certificate::NAME.to_owned());
         }
-        self.next = Some(child);
+        self.next = Some((child, ready.settings()));
         Ok(())
+    }
+
+    /// Has the next server be the one that everything is about, and this one the next.
+    pub(crate) fn change_places(&mut self) {
+        let places = (&mut self.child, &mut self.start, &mut self.next);
+        if let (Some(child), Some(start), Some((next, ports))) = places {
+            std::mem::swap(child, next);
+            std::mem::swap(&mut start.ports, ports);
+            self.pid = Some(child.id());
+            self.earlier_cpu = Duration::ZERO;
+        }
     }
 
     /// The certificate made for it.
@@ -348,10 +359,9 @@ impl Node {
     }
 
     /// Whether everything stays on this machine.
-    pub(crate) fn is_loopback(&self) -> bool {
-        self.devices
-            .iter()
-            .all(|target| target.address.ip().is_loopback())
+    pub(crate) fn is_ipv4_loopback(&self) -> bool {
+        let is_such = |address: &SocketAddr| address.is_ipv4() && address.ip().is_loopback();
+        self.devices.iter().all(|target| is_such(&target.address))
     }
 
     /// What it said at the end, if it was started here and ended by itself; told once.
@@ -361,7 +371,8 @@ impl Node {
 
     /// Ends it, if it was started here: politely, then for good.
     pub(crate) fn stop(mut self) -> io::Result<()> {
-        let children = [self.child.take(), self.next.take()];
+        let next = self.next.take().map(|(child, _)| child);
+        let children = [self.child.take(), next];
         children.into_iter().flatten().try_for_each(OwnChild::stop)
     }
 }

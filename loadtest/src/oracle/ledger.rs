@@ -88,10 +88,9 @@ impl Ledger {
         self.accepted
     }
 
-    /// What the server answered.
-    pub(super) fn answer(&self, line: LineId, sequence: u32) -> Answer {
-        let entry = self.others.get(&(line, sequence));
-        entry.map_or(Answer::Accepted, |entry| entry.answer)
+    /// A message, unless it was simply accepted.
+    pub(super) fn other(&self, line: LineId, sequence: u32) -> Option<&Entry> {
+        self.others.get(&(line, sequence))
     }
 
     /// Messages that were not simply accepted.

@@ -5,16 +5,16 @@
 //! still. All messages of one line leave on one sending connection, so their order is the server's promise.
 //!
 //! Where lines come and go, [`shadow::Shadows`] say which messages were under way to a line that was cut, and
-//! [`Absences`] which were refused because nobody was there.
+//! [`Whereabouts`] which were refused because nobody was there, and which had to arrive all the same.
 
-pub(crate) mod absence;
 pub(crate) mod ledger;
 pub(crate) mod mark;
 pub(crate) mod shadow;
+pub(crate) mod whereabouts;
 pub(crate) mod witness;
 
-use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
+use crate::oracle::whereabouts::Whereabouts;
 use crate::oracle::witness::Witness;
 
 /// What the server answered to a message.
@@ -22,7 +22,8 @@ use crate::oracle::witness::Witness;
 pub(crate) enum Answer {
     /// It promised delivery (2xx).
     Accepted,
-    /// It promised delivery, to a line that was cut on purpose meanwhile: the message may arrive or not.
+    /// It promised delivery, to a line that was cut on purpose meanwhile or did not read: unless that stayed, the message
+    /// may arrive or not.
     Doubtful,
     /// It refused: the message must not arrive.
     Refused,
@@ -39,7 +40,7 @@ pub(crate) struct Verdict {
     pub(crate) sent: u64,
     /// Promised by the server.
     pub(crate) accepted: u64,
-    /// Promised while the line was being cut: arrived or not, both is right.
+    /// Promised while the line was being cut, or did not read. Only to one that stayed must they arrive.
     pub(crate) doubtful: u64,
     /// Of these, messages that arrived.
     pub(crate) doubtful_received: u64,
@@ -69,7 +70,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Compares both ends. Both must be still: what is under way counts as lost.
-    pub(crate) fn reach(ledger: &Ledger, witnesses: &[Witness], absences: &Absences) -> Self {
+    pub(crate) fn reach(ledger: &Ledger, witnesses: &[Witness], whereabouts: &Whereabouts) -> Self {
         let doubtful = ledger.count(Answer::Doubtful);
         let mut verdict = Self {
             sent: ledger.sent(),
@@ -81,7 +82,7 @@ impl Verdict {
             ..Self::default()
         };
         for (line, entry) in ledger.others() {
-            let is_away = || absences.cover(line, entry.start, entry.end);
+            let is_away = || whereabouts.was_away(line, entry.start, entry.end);
             match entry.answer {
                 Answer::Refused | Answer::Unknown if is_away() => verdict.away += 1,
                 Answer::Refused => verdict.refused += 1,
@@ -90,7 +91,7 @@ impl Verdict {
             }
         }
         for witness in witnesses {
-            verdict.add(witness, ledger);
+            verdict.add(witness, ledger, whereabouts);
         }
         verdict
     }
@@ -108,18 +109,25 @@ impl Verdict {
         ]
     }
 
-    fn add(&mut self, witness: &Witness, ledger: &Ledger) {
+    fn add(&mut self, witness: &Witness, ledger: &Ledger, whereabouts: &Whereabouts) {
         self.received += witness.received;
         self.duplicate += witness.duplicate;
         self.misordered += witness.misordered;
         self.misdelivered += witness.misdelivered;
         self.foreign += witness.foreign;
         for (line, sequence) in witness.unseen(ledger) {
-            match ledger.answer(line, sequence) {
-                Answer::Accepted => self.lost += 1,
-                Answer::Doubtful => self.doubtful_received -= 1,
+            let Some(entry) = ledger.other(line, sequence) else {
+                self.lost += 1;
+                continue;
+            };
+            match entry.answer {
+                Answer::Doubtful => {
+                    self.doubtful_received -= 1;
+                    let stayed = whereabouts.stayed(line, entry.start, entry.end);
+                    self.lost += u64::from(stayed);
+                }
                 Answer::Refused => self.refused_yet_delivered -= 1,
-                Answer::Unknown | Answer::None => {}
+                Answer::Accepted | Answer::Unknown | Answer::None => {}
             }
         }
     }
@@ -131,8 +139,8 @@ mod tests {
 
     use super::*;
     use crate::name::LineId;
-    use crate::oracle::absence::Absence;
     use crate::oracle::mark::Mark;
+    use crate::oracle::whereabouts::Span;
 
     const LINE: LineId = LineId(11);
 
@@ -152,7 +160,7 @@ mod tests {
     /// The same with a line that was away; the messages are ten seconds apart.
     fn judge_absent(
         answers: [Answer; 5],
-        absences: Vec<Absence>,
+        absences: Vec<Span>,
         deliver: impl FnOnce(&mut Witness),
     ) -> Verdict {
         let mut ledger = Ledger::new(LineId(10), 10);
@@ -168,7 +176,7 @@ mod tests {
         }
         deliver(&mut witness);
         let witnesses = [Witness::new(LineId(20), 10), witness];
-        Verdict::reach(&ledger, &witnesses, &Absences::new(absences))
+        Verdict::reach(&ledger, &witnesses, &Whereabouts::new(absences, Vec::new()))
     }
 
     const MOMENT: Duration = Duration::from_millis(1);
@@ -292,7 +300,7 @@ mod tests {
             Answer::Refused,
         ];
         let seconds = Duration::from_secs;
-        let absences = vec![Absence::new(LINE, seconds(5), seconds(25))];
+        let absences = vec![Span::absence(LINE, seconds(5), seconds(25))];
         let verdict = judge_absent(answers, absences.clone(), |w| see(w, &[3]));
         assert_eq!((verdict.away, verdict.refused, verdict.unknown), (2, 2, 0));
         let arrived = judge_absent(answers, absences, |w| see(w, &[2, 3]));
@@ -316,7 +324,7 @@ mod tests {
         for n in [11, 12] {
             witness.see(LineId(n), mark(LineId(n), 0));
         }
-        let verdict = Verdict::reach(one, &[witness], &Absences::default());
+        let verdict = Verdict::reach(one, &[witness], &Whereabouts::default());
         assert_eq!((verdict.sent, verdict.accepted, verdict.refused), (4, 2, 2));
         assert_eq!(faults(verdict), []);
     }

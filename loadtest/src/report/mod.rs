@@ -7,6 +7,7 @@
 mod chart;
 mod format;
 mod page;
+pub(crate) mod pivot;
 mod plot;
 mod summary;
 

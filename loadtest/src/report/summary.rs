@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use bytesize::ByteSize;
 
 use crate::machine::Machine;
-use crate::report::{Record, plain};
+use crate::report::pivot::Pivot;
+use crate::report::{Figure, Record, plain};
 
 /// The page of a record.
 pub(super) fn text(record: &Record) -> String {
@@ -44,13 +45,30 @@ pub(super) fn text(record: &Record) -> String {
         .iter()
         .map(|note| plain(note).replace(fence, "~"));
     text.extend(described.map(|note| format!("\n{fence}\n{}\n{fence}\n", note.trim_end())));
+    let pivot = Pivot::of(&record.figures);
+    text.extend(pivot.as_ref().map(table));
     text.push_str("\n| figure | value | of all rounds |\n|---|---|---|\n");
-    for figure in &record.figures {
+    let is_alone = |figure: &&Figure| pivot.is_none() || !Pivot::has(figure);
+    for figure in record.figures.iter().filter(is_alone) {
         let range = figure.range_text().unwrap_or_default();
         let key = escaped(&figure.key);
         let written = writeln!(text, "| {key} | {} | {range} |", figure.text());
         debug_assert!(written.is_ok(), "a string takes every byte");
     }
+    text
+}
+
+/// Figures side by side.
+fn table(pivot: &Pivot<'_>) -> String {
+    let mut text = format!("\n| | {} |\n|---|", pivot.columns.join(" | "));
+    text.push_str(&"---|".repeat(pivot.columns.len()));
+    for (name, cells) in &pivot.rows {
+        let cells = cells.iter();
+        let cells = cells.map(|cell| cell.map(Figure::text).unwrap_or_default());
+        let cells = cells.collect::<Vec<_>>().join(" | ");
+        text.push_str(&format!("\n| {} | {cells} |", escaped(name)));
+    }
+    text.push('\n');
     text
 }
 

@@ -10,9 +10,9 @@ use ureq::http::Method;
 use crate::arg::CommonArg;
 use crate::dialect::Template;
 use crate::name::{LineId, Names};
-use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
 use crate::oracle::mark::{BODY_BYTES_MIN, Mark};
+use crate::oracle::whereabouts::Whereabouts;
 use crate::oracle::{Answer, Verdict};
 use crate::report::{Figure, Record};
 use crate::scenario::api::Api;
@@ -27,7 +27,7 @@ use crate::swarm::catch::Catch;
 
 /// Broadcast to all lines, and see that each gets it once
 ///
-/// With --canary, `canary.broadcast.p99` says what pushes to single lines notice of it. A broadcast goes to every line of
+/// `canary.broadcast.p99` says what pushes to single lines notice of it; without --canary, 100 lines are the canary. A broadcast goes to every line of
 /// the node at --api: all lines of the run must be there, and on a running server others get it as well.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BroadcastArg {
@@ -50,12 +50,16 @@ const BROADCASTS_MAX: i64 = 100;
 const PATH: &str = "/v1/broadcasts";
 /// Around each broadcast, so that it meets a quiet server, and what comes twice is seen.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Lines beside the others that are pushed to one by one.
+const CANARY_LINES: u32 = 100;
 /// Curves are this fine.
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// Runs the scenario.
 pub(crate) fn run(arg: &BroadcastArg) -> Result<(Record, Screen), RunError> {
-    let lines = &arg.common.lines;
+    let mut common = arg.common.clone();
+    common.canary.canary.get_or_insert(CANARY_LINES);
+    let lines = &common.lines;
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, Template::root())?;
     let run = rand::random();
@@ -64,7 +68,7 @@ pub(crate) fn run(arg: &BroadcastArg) -> Result<(Record, Screen), RunError> {
         window: Some(WINDOW),
         ..Habit::default()
     };
-    let (mut stage, before) = Stage::open("broadcast", &arg.common, &[], dialect, habit)?;
+    let (mut stage, before) = Stage::open("broadcast", &common, &[], dialect, habit)?;
     let api = api(&stage.node, "broadcasting to a --target needs --api")?;
     let api = Api::new(&api, &lines.header);
     let ramped = stage.ramp()?;
@@ -81,7 +85,7 @@ pub(crate) fn run(arg: &BroadcastArg) -> Result<(Record, Screen), RunError> {
     let peak = stage.rss_peak();
     let (mut record, screen, catch) = stage.close(lines.failures_max)?;
     let ledger = ledger(&names, rounds.len(), &catch);
-    let verdict = Verdict::reach(&ledger, &catch.witnesses, &Absences::default());
+    let verdict = Verdict::reach(&ledger, &catch.witnesses, &Whereabouts::default());
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &ramped));
     record.add([Figure::new("lines.lost", count(end.total.lost), "")]);

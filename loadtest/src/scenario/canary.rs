@@ -11,7 +11,7 @@ use crate::dialect::Dialect;
 use crate::name::Names;
 use crate::node::Node;
 use crate::oracle::Verdict;
-use crate::oracle::absence::Absences;
+use crate::oracle::whereabouts::Whereabouts;
 use crate::precedence::Precedence;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
@@ -52,12 +52,13 @@ impl Canary {
         window: Duration,
         clock: Clock,
     ) -> Result<Option<Self>, RunError> {
-        if arg.canary.canary == 0 {
+        let lines = arg.canary.lines();
+        if lines == 0 {
             return Ok(None);
         }
         let api = api(node, "a canary of a --target needs --api")?;
         let precedence = Precedence::take();
-        let names = Names::tagged(rand::random(), arg.canary.canary);
+        let names = Names::tagged(rand::random(), lines);
         let rows = names.all().rows();
         let path = push_path(arg.canary.canary_path.as_ref(), arg.lines.against)?;
         let dialect = arg.lines.dialect(names, 0, path)?;
@@ -110,8 +111,8 @@ impl Canary {
             thread::park_timeout(POLL);
         }
         let mut catch = self.swarm.stop(cut)?;
-        let absences = Absences::default();
-        let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &absences);
+        let whereabouts = Whereabouts::default();
+        let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &whereabouts);
         let timeline = catch.timeline.take();
         record
             .series

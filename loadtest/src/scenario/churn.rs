@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::arg::CommonArg;
+use crate::make::Make;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{count, memory_figures, ramp_figures};
 use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell, missing_fault, stray_fault};
@@ -18,8 +19,8 @@ use crate::screen::Screen;
 /// while; each is accounted for, also those that meet a line that is just changing.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ChurnArg {
-    /// Who ends lines: the server, with go-aways (a started one is told the age), or the devices themselves [default:
-    /// server, or with --target device]
+    /// Who ends lines: the server, with go-aways (one of ours that is started is told the age), or the devices themselves
+    /// [default: server where it is told, else device]
     #[arg(long, value_enum)]
     pub(crate) by: Option<ChurnBy>,
     /// The greatest age of a line
@@ -51,13 +52,7 @@ pub(crate) enum ChurnBy {
 /// Runs the scenario.
 pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     let lines = &arg.common.lines;
-    let is_own = arg.common.server.target.is_empty();
-    let usual = if is_own {
-        ChurnBy::Server
-    } else {
-        ChurnBy::Device
-    };
-    let by = arg.by.unwrap_or(usual);
+    let by = by(arg)?;
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let mut habit = arg.returning.habit(&names, WINDOW);
@@ -104,6 +99,27 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     }
     account.settle(&mut record, &mut catch);
     Ok((record, screen))
+}
+
+/// Who ends lines, if that can be.
+fn by(arg: &ChurnArg) -> Result<ChurnBy, RunError> {
+    let is_started = arg.common.server.target.is_empty();
+    let is_told = is_started && arg.common.lines.against == Make::Tautline;
+    let usual = if is_told {
+        ChurnBy::Server
+    } else {
+        ChurnBy::Device
+    };
+    let by = arg.by.unwrap_or(usual);
+    if by == ChurnBy::Server && is_started && !is_told {
+        let why = "only tautline is told the age of its lines: --by device";
+        return Err(RunError::Usage(why));
+    }
+    if by == ChurnBy::Server && arg.common.canary.lines() > 0 {
+        let why = "the server ends the canary's lines as well: --by device, or no canary";
+        return Err(RunError::Usage(why));
+    }
+    Ok(by)
 }
 
 /// Curves of a churn are this fine.

@@ -1,5 +1,6 @@
 //! A node that is asked to leave: what its devices feel, and where they go.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -20,7 +21,8 @@ use crate::screen::Screen;
 ///
 /// With --next, or --next-target, lines that come back go to a next node, as a load balancer would have it; else they come
 /// back to the same one, which is started again on the same ports, or taken back into service. Pushes go on where the node
-/// keeps its address; each is accounted for. A drain is polite: nothing that was promised may be lost.
+/// keeps its address; each is accounted for. A drain is polite: nothing that was promised may be lost. With --next --rounds 2
+/// both nodes are restarted, one after the other, as in a rolling deployment.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DrainArg {
     /// How the drain begins [default: signal, or with --target api]
@@ -29,6 +31,9 @@ pub(crate) struct DrainArg {
     /// Start a second server before, which takes over
     #[arg(long, conflicts_with = "target")]
     pub(crate) next: bool,
+    /// With --next: how many drains there are, each of the node that has the lines, which is then started again
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
+    pub(crate) rounds: u32,
     /// How long a started server takes to drain
     #[arg(long, value_parser = humantime::parse_duration, default_value = "25s", conflicts_with = "target")]
     pub(crate) deadline: Duration,
@@ -83,6 +88,16 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
             "--by signal is for a server that is started here",
         ));
     }
+    if arg.common.canary.lines() > 0 {
+        return Err(RunError::Usage(
+            "the canary's lines are drained as well: no canary",
+        ));
+    }
+    if arg.rounds > 1 && !(arg.next && by == DrainBy::Signal) {
+        return Err(RunError::Usage(
+            "--rounds are restarts of two nodes by turns: --next --by signal",
+        ));
+    }
     let moves = arg.next || !server.next_target.is_empty();
     if is_own && lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
         return Err(RunError::Usage(ONLY_OURS_AGAIN));
@@ -105,7 +120,7 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
     let parts = part.into_iter().collect();
     let traffic = Traffic::start(&mut stage, &arg.traffic, parts, &dialect, shadows.as_ref())?;
     stage.hold("calm", arg.calm)?;
-    let drain = drain(&mut stage, arg, by, moves)?;
+    let drain = drain_all(&mut stage, arg, by, moves)?;
     stage.hold("after", arg.after)?;
     let account = traffic.finish(&mut stage)?;
     let end = stage.read()?;
@@ -132,8 +147,8 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
 /// A drain that is over.
 struct Drain {
     spell: Spell,
-    /// When every line had left.
-    left: Reading,
+    /// Of each round, the seconds until every line had left.
+    left_after: Vec<f64>,
 }
 
 fn settings(arg: &DrainArg) -> [String; 4] {
@@ -146,13 +161,44 @@ fn settings(arg: &DrainArg) -> [String; 4] {
     ]
 }
 
-/// Drains the node and waits until the lines are back, there or elsewhere.
-fn drain(stage: &mut Stage, arg: &DrainArg, by: DrainBy, moves: bool) -> Result<Drain, RunError> {
+/// Drains the node that has the lines, as often as it is asked for.
+fn drain_all(
+    stage: &mut Stage,
+    arg: &DrainArg,
+    by: DrainBy,
+    moves: bool,
+) -> Result<Drain, RunError> {
+    let serving = stage.node.serving;
+    let mut drain = drain(
+        stage,
+        arg,
+        by,
+        moves.then_some(serving..stage.node.devices.len()),
+    )?;
+    for round in 1..arg.rounds {
+        stage.await_end(arg.deadline + arg.returning.back_timeout)?;
+        stage.restart()?;
+        stage.node.change_places();
+        let place = usize::from(round % 2 == 0);
+        let next = self::drain(stage, arg, by, Some(place..place + 1))?;
+        drain.spell.after = next.spell.after;
+        drain.left_after.extend(next.left_after);
+    }
+    Ok(drain)
+}
+
+/// Drains a node and waits until its lines are back, there or at other targets.
+fn drain(
+    stage: &mut Stage,
+    arg: &DrainArg,
+    by: DrainBy,
+    next: Option<Range<usize>>,
+) -> Result<Drain, RunError> {
     let before = stage.read()?;
     stage.swarm.start_storm(before.at);
-    if moves {
-        let serving = stage.node.serving;
-        stage.swarm.direct(serving..stage.node.devices.len());
+    let moves = next.is_some();
+    if let Some(next) = next {
+        stage.swarm.direct(next);
     }
     match by {
         DrainBy::Signal => stage.node.terminate()?,
@@ -173,8 +219,8 @@ fn drain(stage: &mut Stage, arg: &DrainArg, by: DrainBy, moves: bool) -> Result<
     }
     let after = stage.await_returns("return", &before, lines, arg.returning.back_timeout)?;
     Ok(Drain {
+        left_after: vec![left.seconds_since(&before)],
         spell: Spell { before, after },
-        left,
     })
 }
 
@@ -214,7 +260,7 @@ fn call(stage: &Stage, arg: &DrainArg, method: Method) -> Result<(), RunError> {
 
 impl Drain {
     fn figures(&self) -> [Figure; 1] {
-        let time = self.left.seconds_since(&self.spell.before);
-        [Figure::new("drain.left_after", time, "s")]
+        let rounds = self.left_after.clone();
+        [Figure::of_rounds("drain.left_after", rounds, "s")]
     }
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use crate::arg::CommonArg;
 use crate::dialect::Template;
 use crate::oracle::Verdict;
-use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
+use crate::oracle::whereabouts::Whereabouts;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::sending::lies;
@@ -50,7 +50,7 @@ pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     record.add([Figure::new("lines.lost", count(held.total.lost), "")]);
     record.add(memory_figures(&before, &held));
     record.add(heartbeat_figures(&settled, &held));
-    let verdict = Verdict::reach(&nothing_sent, &catch.witnesses, &Absences::default());
+    let verdict = Verdict::reach(&nothing_sent, &catch.witnesses, &Whereabouts::default());
     record.faults.extend(lies(&verdict));
     record.warnings.extend(ramp_warning(&held.total));
     Ok((record, screen))

@@ -7,8 +7,8 @@ use clap::Args;
 use crate::arg::{CommonArg, parse_some_rate};
 use crate::dialect::{Dialect, Template};
 use crate::oracle::Verdict;
-use crate::oracle::absence::Absences;
 use crate::oracle::ledger::Ledger;
+use crate::oracle::whereabouts::Whereabouts;
 use crate::report::{Figure, Record};
 use crate::scenario::idle::heartbeat_settings;
 use crate::scenario::reading::{Reading, count};
@@ -93,7 +93,7 @@ pub(crate) fn run(arg: &LadderArg) -> Result<(Record, Screen), RunError> {
     }
     let end = stage.read()?;
     let (mut record, screen, catch) = stage.close(lines.failures_max)?;
-    let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &Absences::default());
+    let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &Whereabouts::default());
     for (rung, lap) in measured.iter().zip(&catch.laps) {
         record.add(rung.figures());
         record.add(lap.figures(&format!("ladder.{}.delivery", rung.lines)));

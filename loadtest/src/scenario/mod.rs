@@ -137,6 +137,8 @@ const ONLY_OURS_AGAIN: &str = "of all makes only tautline is started again";
 const LINE_NET: u8 = 1;
 /// A generator later than this in more than one of a hundred cases tells of itself, not of the server.
 const LATE_SHARE_MAX: f64 = 0.01;
+/// A thread of the generator that is busier than this is the limit itself.
+const BUSY_MAX: f64 = 0.9;
 
 impl Stage {
     /// Starts the server, the canary and the ramp; also returns what was read before the first line of the ramp.
@@ -251,7 +253,7 @@ impl Stage {
         if let Some(canary) = &mut self.canary {
             canary.start_phase(phase, self.clock.now());
         }
-        let start = (self.clock.now(), self.node.tasks());
+        let (at, tasks) = (self.clock.now(), self.tasks());
         loop {
             let reading = self.read()?;
             let done = step(&reading);
@@ -262,7 +264,7 @@ impl Stage {
             self.note_last(&reading);
             self.note_faults();
             if done >= steps || self.is_halted() {
-                self.note_busiest(phase, start);
+                self.note_busiest(phase, at, tasks);
                 return Ok(reading);
             }
             self.wait_tick()?;
@@ -344,16 +346,32 @@ impl Stage {
         self.record.faults.extend(self.node.obituary());
     }
 
-    /// What the server's busiest thread used in a phase that lasted.
-    fn note_busiest(&mut self, phase: &str, (at, tasks): (Duration, Option<TaskSample>)) {
+    /// What the busiest threads of both ends used in a phase that lasted.
+    fn note_busiest(&mut self, phase: &str, at: Duration, tasks: [Option<TaskSample>; 2]) {
         let time = self.clock.now() - at;
-        let now = self.node.tasks().filter(|_| time >= RATE_INTERVAL);
-        if let (Some(now), Some(then)) = (now, tasks) {
+        if time < RATE_INTERVAL {
+            return;
+        }
+        for ((end, now), then) in ["server", "generator"].iter().zip(self.tasks()).zip(tasks) {
+            let (Some(now), Some(then)) = (now, then) else {
+                continue;
+            };
             let cores = now.busiest_since(&then).as_secs_f64() / time.as_secs_f64();
-            let key = format!("server.busiest_thread.{}", phase.replace([' ', '-'], "_"));
+            let key = format!("{end}.busiest_thread.{}", phase.replace([' ', '-'], "_"));
             self.record.figures.retain(|figure| figure.key != key);
             self.record.add([Figure::new(key, cores, "cores")]);
+            if *end == "generator" && cores > BUSY_MAX {
+                self.record.warnings.push(format!(
+                    "the generator was overloaded: during {phase} one of its threads was busy {:.0} % of the time",
+                    cores * 100.0
+                ));
+            }
         }
+    }
+
+    /// What each thread has used, of the server and of this generator.
+    fn tasks(&self) -> [Option<TaskSample>; 2] {
+        [self.node.tasks(), TaskSample::read(std::process::id()).ok()]
     }
 
     fn note_last(&mut self, reading: &Reading) {
@@ -486,7 +504,7 @@ fn api(node: &Node, missing: &'static str) -> Result<Target, RunError> {
 fn sources(node: &Node, lines: &LineArg, net: u8) -> Sources {
     if !lines.sources.is_empty() {
         Sources::Given(AddressBlock::all(&lines.sources))
-    } else if node.is_loopback() {
+    } else if node.is_ipv4_loopback() {
         Sources::Loopback(net)
     } else {
         Sources::Kernel

@@ -6,10 +6,10 @@ use crate::arg::SendArg;
 use crate::dialect::Dialect;
 use crate::name::Row;
 use crate::oracle::Verdict;
-use crate::oracle::absence::Absences;
+use crate::oracle::whereabouts::Whereabouts;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
-use crate::scenario::{LATE_SHARE_MAX, RunError, Stage, ramp_warning};
+use crate::scenario::{BUSY_MAX, LATE_SHARE_MAX, RunError, Stage, ramp_warning};
 use crate::screen::Screen;
 use crate::sender::book::Book;
 use crate::sender::{Medium, Sender, SenderPlan, Span};
@@ -28,8 +28,6 @@ pub(super) struct Sent {
 pub(super) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// An arrival taken up later than this was kept waiting by the generator.
 const LATE: Duration = Duration::from_millis(1);
-/// A sending thread busier than this is the limit itself.
-const BUSY_MAX: f64 = 0.9;
 
 impl Sent {
     /// Sends to the open lines for as long as `arg` says, and waits for what is then under way.
@@ -97,7 +95,7 @@ impl Sent {
             book,
         } = &self;
         let (mut record, screen, catch) = stage.close(failures_max)?;
-        let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &Absences::default());
+        let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &Whereabouts::default());
         record.add(ramp_figures(before, ramped, &catch));
         record.add(memory_figures(before, ramped));
         let reach = [

@@ -93,6 +93,7 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &end));
     record.add(storm_figures(&spell, &catch));
+    record.add(end_figures(&spell.spell.before, &end));
     record.warnings.extend(ramp_warning(&end.total));
     record.warnings.extend(arg.returning.warning(&catch));
     record
@@ -111,7 +112,7 @@ impl StormCut {
                 "a node that is killed must have been started here"
             }
             Self::Kill if common.lines.against != Make::Tautline => ONLY_OURS_AGAIN,
-            Self::Kill if common.canary.canary > 0 => "no canary survives a node that is killed",
+            Self::Kill if common.canary.lines() > 0 => "no canary survives a node that is killed",
             Self::Kill => return Ok(()),
         };
         Err(RunError::Usage(why))
@@ -219,10 +220,25 @@ pub(super) fn peak_figures(
     ]
 }
 
+/// What is left of the storm in the server's memory at the end of the run.
+fn end_figures(before: &Reading, end: &Reading) -> Vec<Figure> {
+    let (Some(first), Some(last)) = (before.server, end.server) else {
+        return Vec::new();
+    };
+    let ratio = count(last.rss) / count(first.rss.max(1));
+    vec![Figure::new("server.rss_end_ratio", ratio, "×")]
+}
+
 fn faults(spell: &Spell, failures_max: u64) -> Vec<String> {
     let mut faults: Vec<_> = spell.fault(failures_max).into_iter().collect();
     if spell.ended() == 0 {
         faults.push("no line was cut".to_owned());
+    }
+    let untold = spell.after.total.refused_untold - spell.before.total.refused_untold;
+    if untold > failures_max {
+        faults.push(format!(
+            "{untold} comebacks were refused without a word about when to try again"
+        ));
     }
     faults
 }

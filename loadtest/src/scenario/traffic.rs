@@ -10,9 +10,9 @@ use crate::dialect::{Dialect, Template};
 use crate::make::Make;
 use crate::name::Row;
 use crate::oracle::Verdict;
-use crate::oracle::absence::Absences;
 use crate::oracle::mark::BODY_BYTES_MIN;
 use crate::oracle::shadow::Shadows;
+use crate::oracle::whereabouts::Whereabouts;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::count;
 use crate::scenario::sending::{self, await_arrivals, verdict_figures};
@@ -236,8 +236,9 @@ impl Account {
                 Some(ledger) => ledger.merge(book.ledger),
             }
         }
-        let absences = Absences::new(std::mem::take(&mut catch.absences));
-        let verdict = all.map(|all| Verdict::reach(&all, &catch.witnesses, &absences));
+        let absences = std::mem::take(&mut catch.absences);
+        let whereabouts = Whereabouts::new(absences, std::mem::take(&mut catch.stays));
+        let verdict = all.map(|all| Verdict::reach(&all, &catch.witnesses, &whereabouts));
         let verdict = verdict.unwrap_or_default();
         record.add(verdict_figures("messages", &verdict));
         let faults = sending::verdict_faults(&verdict, &bad_answers.join("; "), refusals_max);

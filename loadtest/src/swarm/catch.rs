@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::latency::Latency;
 use crate::name::LineId;
-use crate::oracle::absence::Absence;
+use crate::oracle::whereabouts::Span;
 use crate::oracle::witness::Witness;
 use crate::timeline::Timeline;
 
@@ -33,7 +33,9 @@ pub(crate) struct Catch {
     /// Lines that never opened, or ended for good.
     pub(crate) down: Vec<LineId>,
     /// When lines were away.
-    pub(crate) absences: Vec<Absence>,
+    pub(crate) absences: Vec<Span>,
+    /// When lines stayed although a shadow lay on them.
+    pub(crate) stays: Vec<Span>,
     /// What was seen, one for each thread.
     pub(crate) witnesses: Vec<Witness>,
 }
@@ -86,6 +88,7 @@ impl Catch {
         self.away_for.extend(part.away_for);
         self.down.extend(part.down);
         self.absences.extend(part.absences);
+        self.stays.extend(part.stays);
         self.witnesses.extend(part.witnesses);
     }
 }

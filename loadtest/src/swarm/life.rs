@@ -9,15 +9,17 @@ use socket2::{SockFilter, SockRef};
 
 use crate::line::{Failure, Found, OpenLine};
 use crate::name::{LineId, is_chosen};
-use crate::oracle::absence::Absence;
 use crate::oracle::mark::{FENCE, Mark};
+use crate::oracle::whereabouts::Span;
 use crate::swarm::Cut;
 use crate::swarm::agenda::Task;
 use crate::swarm::strike::Blow;
-use crate::swarm::thread::{Farewell, Line, Past, SwarmThread};
+use crate::swarm::thread::{Farewell, Line, Past, Steady, SwarmThread};
 
 /// How long a server has to answer a goodbye; its own patience is usually as long.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What was promised to a line while it did not read has arrived when it has been reading for so long.
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
 /// The word by which a go-away is recognised before it is read.
 const GOAWAY: &[u8] = b"\"goaway\"";
 /// A filter program that lets nothing pass: `ret 0`.
@@ -100,7 +102,12 @@ impl SwarmThread {
     ) {
         match self.read(id, &mut farewell.line, is_ending) {
             End::Open | End::Asked(_) => *self.line(id) = Line::Leaving(farewell),
-            End::Over(_) => self.depart(id, farewell.back_at),
+            End::Over(failure) => {
+                if matches!(failure, Failure::Closed(..)) {
+                    self.vouch(id, Duration::ZERO);
+                }
+                self.depart(id, farewell.back_at);
+            }
         }
     }
 
@@ -128,8 +135,9 @@ impl SwarmThread {
         }
     }
 
-    /// Notes that a line is about to be cut.
+    /// Notes that a line is about to be cut, or not to read.
     pub(super) fn darken(&mut self, id: LineId, blow: Blow, now: Duration) {
+        self.vouch(id, SETTLED_AFTER);
         let is_open = matches!(
             self.line(id),
             Line::Open(_) | Line::Deaf(_) | Line::Leaving(_)
@@ -258,6 +266,7 @@ impl SwarmThread {
 
     /// A line that said goodbye is over.
     fn depart(&mut self, id: LineId, back_at: Duration) {
+        self.steady.remove(&id);
         self.tally().count_end();
         let at = back_at.max(self.clock_now());
         *self.line(id) = Line::Away;
@@ -278,6 +287,7 @@ impl SwarmThread {
 
     /// Has a line that is over come back in its time.
     fn await_return(&mut self, id: LineId, now: Duration) {
+        self.steady.remove(&id);
         self.tally().count_end();
         let comeback = self.plan.habit.comeback;
         *self.line(id) = comeback.map_or(Line::Down, |_| Line::Away);
@@ -292,7 +302,15 @@ impl SwarmThread {
         let dark_since = self.dark_since(id);
         self.visit(id, open, true);
         if matches!(self.line(id), Line::Open(_)) {
-            self.return_from(id, dark_since.unwrap_or(now), now);
+            let since = dark_since.unwrap_or(now);
+            self.steady.insert(
+                id,
+                Steady {
+                    since,
+                    read_at: now,
+                },
+            );
+            self.return_from(id, since, now);
         } else if let Some(since) = dark_since {
             // It could be refused messages all the time, not only since it found that it was closed.
             let past = self.past(id);
@@ -304,6 +322,9 @@ impl SwarmThread {
     fn note_absence(&mut self, n: usize, line: &Line) {
         let id = self.line_at(n);
         let past = *self.past(id);
+        if matches!(line, Line::Open(_)) {
+            self.vouch(id, SETTLED_AFTER);
+        }
         if matches!(line, Line::Unborn | Line::Upgrading(_) | Line::Down) {
             self.catch.down.push(id);
         }
@@ -312,7 +333,7 @@ impl SwarmThread {
             let since = self.dark_since(id).unwrap_or(past.away_since);
             let since = since.min(past.away_since);
             let now = self.clock_now();
-            let absence = Absence::new(id, since, Duration::MAX);
+            let absence = Span::absence(id, since, Duration::MAX);
             self.catch
                 .away_for
                 .push(now.saturating_sub(past.away_since));
@@ -323,11 +344,22 @@ impl SwarmThread {
     /// Ends an absence.
     fn return_from(&mut self, id: LineId, away_since: Duration, now: Duration) {
         let since = self.dark_since(id).unwrap_or(away_since).min(away_since);
-        self.catch.absences.push(Absence::new(id, since, now));
+        self.catch.absences.push(Span::absence(id, since, now));
         if let Some(shadows) = &self.plan.habit.shadows
             && !self.is_doomed()
         {
             shadows.lift(id, now);
+        }
+    }
+
+    /// A line that did not read for a while is still the same that it was before: all that was promised to it has arrived,
+    /// if it has been reading for so long.
+    fn vouch(&mut self, id: LineId, settled_after: Duration) {
+        let now = self.clock_now();
+        if let Some(steady) = self.steady.remove(&id)
+            && now - steady.read_at >= settled_after
+        {
+            self.catch.stays.push(Span::stay(id, steady.since, now));
         }
     }
 

@@ -1,6 +1,6 @@
 //! One thread of the swarm: its poll, its lines, its loop.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct SwarmThread {
     strikes_seen: usize,
     /// Sockets that nothing passes through any more, and until when they stay: in order, since all stay equally long.
     pub(super) ghosts: VecDeque<(Duration, TcpStream)>,
+    /// Lines that did not read for a while and read again, and have not ended since.
+    pub(super) steady: BTreeMap<LineId, Steady>,
     in_flight: u32,
     scratch: Box<[u8]>,
     pub(super) random: SmallRng,
@@ -80,6 +82,15 @@ pub(super) struct Farewell {
     pub(super) line: OpenLine,
     /// When it is to come back.
     pub(super) back_at: Duration,
+}
+
+/// A line that did not read for a while.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steady {
+    /// When its shadow fell.
+    pub(super) since: Duration,
+    /// When it read again.
+    pub(super) read_at: Duration,
 }
 
 /// What there is to know of a line's earlier times.
@@ -127,6 +138,7 @@ impl SwarmThread {
             strikes: Vec::new(),
             strikes_seen: 0,
             ghosts: VecDeque::new(),
+            steady: BTreeMap::new(),
             in_flight: 0,
             scratch: vec![0; SCRATCH_BYTES].into(),
             random: SmallRng::seed_from_u64(share.first.0.into()),

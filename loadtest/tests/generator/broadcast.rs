@@ -4,7 +4,12 @@ use crate::lying_server::Lie;
 use crate::run::{Run, assert_all_named, run};
 
 fn broadcast(lie: Lie) -> Run {
-    let few = ["--connections=40", "--broadcasts=2", "--timeout=1500ms"];
+    let few = [
+        "--connections=40",
+        "--broadcasts=2",
+        "--timeout=1500ms",
+        "--canary=0",
+    ];
     run(lie, "broadcast", &few)
 }
 

@@ -4,7 +4,7 @@ use crate::lying_server::Lie;
 use crate::run::{Run, assert_all_named, assert_named, run, run_real};
 
 const CHURN: [&str; 7] = [
-    "--connections=60",
+    "--connections=300",
     "--age=1s",
     "--warmup=200ms",
     "--duration=2s",
@@ -54,7 +54,7 @@ fn every_lie_about_a_push_is_named_while_lines_come_and_go() {
 #[test]
 fn lines_that_are_not_taken_back_fail_the_churn() {
     let run = churn(Lie::BarReturn, &["--back-timeout=1s", "--duration=3s"]);
-    assert_named(&run, Lie::BarReturn, "6 lines did not come back in time");
+    assert_named(&run, Lie::BarReturn, "30 lines did not come back in time");
 }
 
 #[test]

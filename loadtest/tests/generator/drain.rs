@@ -6,7 +6,7 @@ use crate::lying_server::{Lie, LyingServer};
 use crate::run::{Run, assert_refused, output, run_real};
 
 const DRAIN: [&str; 7] = [
-    "--connections=60",
+    "--connections=300",
     "--calm=300ms",
     "--after=500ms",
     "--deadline=3s",
@@ -18,8 +18,8 @@ const DRAIN: [&str; 7] = [
 fn drain(more: &[&str]) -> Run {
     let run = run_real("drain", &[&DRAIN[..], more].concat());
     assert!(run.passed, "{more:?}: {}", run.faults());
-    assert_eq!(run.figure("drain.lines_ended"), 60.0, "{more:?}");
-    assert_eq!(run.figure("drain.lines_back"), 60.0, "{more:?}");
+    assert_eq!(run.figure("drain.lines_ended"), 300.0, "{more:?}");
+    assert_eq!(run.figure("drain.lines_back"), 300.0, "{more:?}");
     assert!(run.figure("drain.goaways") > 0.0);
     run
 }
@@ -49,14 +49,27 @@ fn a_node_that_is_drained_by_its_api_is_taken_back_into_service() {
 #[test]
 fn lines_move_to_the_next_node_and_those_that_do_not_listen_are_closed() {
     let run = drain(&["--next", "--ignore-goaway=0.5"]);
-    assert_eq!(run.figure("drain.attempts"), 60.0);
-    assert!(run.figure("drain.lines_left") <= 30.0);
-    assert!(run.figure("setbacks.closed with 4000 drain") >= 30.0);
+    assert_eq!(run.figure("drain.attempts"), 300.0);
+    assert!(run.figure("drain.lines_left") <= 150.0);
+    assert!(run.figure("setbacks.closed with 4000 drain") >= 150.0);
     assert!(
         run.record["warnings"]
             .to_string()
             .contains("nothing was pushed")
     );
+}
+
+#[test]
+fn both_nodes_are_restarted_one_after_the_other() {
+    let rolling = [&DRAIN[..], &["--next", "--rounds=2"]].concat();
+    let run = run_real("drain", &rolling);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("drain.lines_ended"), 600.0);
+    assert_eq!(run.figure("drain.lines_back"), 600.0);
+    assert_eq!(run.figure("drain.lines_left"), 600.0, "all were asked");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["drain", "--rounds=2"]);
+    assert_refused(&command.output().unwrap(), "--next --by signal");
 }
 
 #[test]
@@ -66,6 +79,15 @@ fn a_server_that_does_not_drain_is_an_error() {
     let few = ["--connections=5", "--calm=0s", "--push-rate=0"];
     let output = output(&server, results.path(), "drain", &few);
     assert_refused(&output, "the API does not do as it is asked");
+}
+
+#[test]
+fn a_canary_whose_lines_would_be_ended_as_well_is_refused() {
+    for (scenario, by) in [("drain", "--by=signal"), ("churn", "--by=server")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args([scenario, by, "--canary=5"]);
+        assert_refused(&command.output().unwrap(), "the canary's lines");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Lines that come, stay, and are lost.
 
+use std::net::Ipv6Addr;
 use std::process::Command;
 
 use crate::lying_server::{Lie, LyingServer};
@@ -26,6 +27,15 @@ fn honest_lines_open_and_answer_pings() {
             .iter()
             .any(|(_, rate)| *rate > 0.0)
     );
+}
+
+#[test]
+fn lines_to_the_loopback_address_of_ipv6_open_as_well() {
+    let address = Ipv6Addr::LOCALHOST.into();
+    let server = LyingServer::start_at(Lie::None, address).unwrap();
+    let run = run_against(&server, "idle", &["--connections=20", "--hold=200ms"]);
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("lines.opened"), 20.0);
 }
 
 #[test]

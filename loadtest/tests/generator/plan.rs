@@ -44,6 +44,7 @@ fn mixture(server: &LyingServer) -> String {
         connections = 10
         broadcasts = 1
         timeout = "1s"
+        canary = 0
         [[phase.run]]
         scenario = "stream"
         connections = 10

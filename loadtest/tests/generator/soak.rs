@@ -6,7 +6,7 @@ use crate::lying_server::{Lie, LyingServer};
 use crate::run::{Run, assert_all_named, assert_named, assert_refused, output, run, run_real};
 
 const SOAK: [&str; 13] = [
-    "--connections=80",
+    "--connections=240",
     "--duration=4s",
     "--cycle=4s",
     "--age=3s",

@@ -8,7 +8,7 @@ use crate::run::{
 };
 
 const STORM: [&str; 7] = [
-    "--connections=60",
+    "--connections=300",
     "--calm=600ms",
     "--after=400ms",
     "--comeback=fixed:100ms",
@@ -39,8 +39,8 @@ fn lines_come_back_however_they_are_cut() {
         for cut in ["reset", "fin", "silence"] {
             scope.spawn(move || {
                 let run = storm(Lie::None, &["--cut", cut]);
-                assert_back(&run, 60.0);
-                assert_eq!(run.figure("storm.lines_cut"), 60.0, "{cut}");
+                assert_back(&run, 300.0);
+                assert_eq!(run.figure("storm.lines_cut"), 300.0, "{cut}");
                 assert_eq!(run.figure("storm.attempts_max"), 1.0, "{cut}");
             });
         }
@@ -51,7 +51,7 @@ fn lines_come_back_however_they_are_cut() {
 fn a_share_of_the_lines_is_cut_and_the_others_notice_nothing() {
     let some = ["--share=0.25", "--canary=5", "--canary-rate=100"];
     let run = storm(Lie::None, &some);
-    assert_back(&run, 15.0);
+    assert_back(&run, 75.0);
     let sung = run.figure("canary.sent");
     assert!(sung > 0.0);
     assert_eq!(run.figure("canary.received"), sung);
@@ -80,26 +80,29 @@ fn a_storm_leaves_curves() {
 #[test]
 fn refused_comebacks_are_told_apart_by_what_they_are_told() {
     let told = storm(Lie::RefuseReturn, &["--comeback=hint"]);
-    assert_back(&told, 60.0);
-    assert_eq!(told.figure("storm.refused_told"), 6.0);
+    assert_back(&told, 300.0);
+    assert_eq!(told.figure("storm.refused_told"), 30.0);
     assert_eq!(told.figure("storm.refused_untold"), 0.0);
     assert_eq!(told.figure("storm.attempts_max"), 2.0);
     let blunt = storm(
         Lie::RefuseReturnBluntly,
         &["--comeback=backoff:50ms..100ms"],
     );
-    assert_back(&blunt, 60.0);
+    let fault = "30 comebacks were refused without a word about when to try again";
+    assert_named(&blunt, Lie::RefuseReturnBluntly, fault);
+    assert_eq!(blunt.figure("storm.lines_back"), 300.0);
     assert_eq!(blunt.figure("storm.refused_told"), 0.0);
-    assert_eq!(blunt.figure("storm.refused_untold"), 6.0);
-    assert_eq!(blunt.figure("storm.attempts"), 66.0);
-    assert_eq!(blunt.figure("setbacks.HTTP status 503"), 6.0);
+    assert_eq!(blunt.figure("storm.refused_untold"), 30.0);
+    assert_eq!(blunt.figure("storm.attempts"), 330.0);
+    assert_eq!(blunt.figure("setbacks.HTTP status 503"), 30.0);
 }
 
 #[test]
 fn lines_that_are_not_taken_back_fail_the_run() {
-    let run = storm(Lie::BarReturn, &["--back-timeout=1s"]);
-    assert_named(&run, Lie::BarReturn, "6 lines did not come back in time");
-    assert_eq!(run.figure("storm.lines_back"), 54.0);
+    let run = storm(Lie::BarReturn, &["--back-timeout=8s"]);
+    let fault = "[\"30 lines did not come back in time";
+    assert_named(&run, Lie::BarReturn, fault);
+    assert_eq!(run.figure("storm.lines_back"), 270.0);
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_node_that_is_killed_and_started_again_gets_its_lines_back() {
         "storm",
         &[&STORM[..], &["--cut=kill", "--down=300ms"]].concat(),
     );
-    assert_back(&run, 60.0);
+    assert_back(&run, 300.0);
     assert_eq!(run.figure("storm.lines_cut"), 0.0);
     assert!(run.figure("storm.unreached") > 0.0);
     assert!(run.figure("push.mended") > 0.0);

@@ -8,7 +8,8 @@ mod record;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
@@ -32,6 +33,8 @@ pub(crate) enum Lie {
     CloseLine,
     /// Promises a message and forgets it.
     Drop,
+    /// The same with some long messages in a row, a second after the first if they are fifty in a second.
+    Lapse,
     /// Delivers a message twice.
     Duplicate,
     /// Delivers a message after the next one for its device.
@@ -70,6 +73,8 @@ pub(crate) struct LyingServer {
 }
 
 const PING: &str = "taut";
+const LONG: usize = 100;
+const LAPSE: Range<u32> = 50..70;
 
 /// The writing end of a line, and whose it is.
 struct Line {
@@ -87,6 +92,7 @@ struct State {
     /// Devices that ever had a line, and how often each was refused one later.
     known: BTreeMap<String, u32>,
     posted: u32,
+    long_posted: u32,
     held: Option<(String, String)>,
     /// What became of each, by its id.
     broadcasts: BTreeMap<String, Value>,
@@ -95,7 +101,12 @@ struct State {
 impl LyingServer {
     /// Starts it on free ports.
     pub(crate) fn start(lie: Lie) -> io::Result<Self> {
-        let devices = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_at(lie, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same with lines at this address.
+    pub(crate) fn start_at(lie: Lie, address: IpAddr) -> io::Result<Self> {
+        let devices = TcpListener::bind((address, 0))?;
         let api = TcpListener::bind("127.0.0.1:0")?;
         let peer = TcpListener::bind("127.0.0.1:0")?;
         let state = State {
@@ -105,6 +116,7 @@ impl LyingServer {
             opened: 0,
             known: BTreeMap::new(),
             posted: 0,
+            long_posted: 0,
             held: None,
             broadcasts: BTreeMap::new(),
         };
@@ -245,13 +257,15 @@ impl State {
         }
     }
 
-    fn next_push_lie(&mut self) -> Lie {
+    fn next_push_lie(&mut self, body: &str) -> Lie {
         self.posted += 1;
-        if self.posted.is_multiple_of(10) {
-            self.lie
+        self.long_posted += u32::from(body.len() > LONG);
+        let is_chosen = if self.lie == Lie::Lapse {
+            body.len() > LONG && LAPSE.contains(&self.long_posted)
         } else {
-            Lie::None
-        }
+            self.posted.is_multiple_of(10)
+        };
+        if is_chosen { self.lie } else { Lie::None }
     }
 
     fn handle_request(&mut self, path: &str, body: &str) -> (u16, Value) {
@@ -263,7 +277,7 @@ impl State {
     }
 
     fn handle_push(&mut self, device: String, body: &str) -> u16 {
-        let lie = self.next_push_lie();
+        let lie = self.next_push_lie(body);
         self.obey(lie, device, body)
     }
 
@@ -280,7 +294,7 @@ impl State {
             | Lie::RefuseReturnBluntly
             | Lie::BarReturn
             | Lie::IgnoreReturn => self.deliver(&device, body),
-            Lie::Drop => {}
+            Lie::Drop | Lie::Lapse => {}
             Lie::Duplicate => {
                 self.deliver(&device, body);
                 self.deliver(&device, body);

@@ -106,8 +106,9 @@ impl State {
         if from.is_some_and(|from| self.account(from) != self.account(&target)) {
             return vec![refusal(&id)];
         }
-        let lie = self.next_push_lie();
-        let status = self.obey(lie, target, &record["data"].to_string());
+        let data = record["data"].to_string();
+        let lie = self.next_push_lie(&data);
+        let status = self.obey(lie, target, &data);
         let reply = match status {
             200 => json!({"id": id, "result": "written", "level": "written", "latency_ms": 0}),
             _ => refusal(&id),
