@@ -229,8 +229,8 @@ section! {
 section! {
     /// How dead lines are found.
     Heartbeat as "heartbeat" {
-        /// Ping a line that was silent this long; up to a tenth earlier, at random, so that pings spread out.
-        /// Load balancers cut silent lines, often at 60 s.
+        /// Ping a line that was silent this long; at random up to a tenth earlier, and a new line up to three quarters,
+        /// so that pings spread out. Load balancers cut silent lines, often at 60 s.
         #[serde(with = "humantime_serde")]
         ping_after: Duration = secs(45),
         /// Close a line that has not answered a ping within this; up to a tenth later, at random.

@@ -26,10 +26,17 @@ pub enum Beat {
 }
 
 impl Heartbeat {
-    /// The next look at a line that was just heard: up to a tenth early, so that lines that were opened together do
-    /// not ping together, and never late, because load balancers cut silent lines at round numbers.
+    /// The next look at a line that was just heard: up to a tenth early, so that lines that were heard together do not
+    /// stay together, and never late, because load balancers cut silent lines at round numbers.
     pub fn after_heard(&self, now: Tick, random: u32) -> Tick {
         let early = fraction(self.ping_after / 10, random);
+        now.after(self.ping_after - early)
+    }
+
+    /// The first look at a line that has just opened: anywhere in the last three quarters of the time. After a storm all
+    /// lines of a node are of one age, and their pings would be a storm of their own.
+    pub fn after_opening(&self, now: Tick, random: u32) -> Tick {
+        let early = fraction(self.ping_after * 3 / 4, random);
         now.after(self.ping_after - early)
     }
 
@@ -65,6 +72,12 @@ mod tests {
     fn pings_come_up_to_a_tenth_early_and_never_late() {
         assert_eq!(HEARTBEAT.after_heard(Tick(0), 0), Tick(450));
         assert_eq!(HEARTBEAT.after_heard(Tick(0), u32::MAX), Tick(405));
+    }
+
+    #[test]
+    fn lines_opened_together_are_pinged_apart() {
+        assert_eq!(HEARTBEAT.after_opening(Tick(0), 0), Tick(450));
+        assert_eq!(HEARTBEAT.after_opening(Tick(0), u32::MAX), Tick(113));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl<T: Transport> Shard<T> {
             return self.close(id, CloseReason::Overload);
         }
         let random = self.roll();
-        let due = self.settings.heartbeat.after_heard(now.tick(), random);
+        let due = self.settings.heartbeat.after_opening(now.tick(), random);
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };

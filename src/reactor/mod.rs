@@ -344,6 +344,7 @@ impl<T: crate::net::stream::Transport> Shard<T> {
             || !self.unread.is_empty()
             || !self.admission.is_empty()
             || !self.departures.is_empty()
+            || self.sweep.has_more()
             || !self.fanouts.is_idle()
             || !self.surveys.is_empty()
             || self.watches.has_more()

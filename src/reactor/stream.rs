@@ -33,7 +33,7 @@ impl<T: Transport> Shard<T> {
         };
         conn.phase = Phase::Stream(stream);
         conn.armed = Tick::NEVER;
-        let due = settings.heartbeat.after_heard(now.tick(), random);
+        let due = settings.heartbeat.after_opening(now.tick(), random);
         self.arena.set_due(id.slot, due);
         self.arena.set_leave(id.slot, leave);
         let cells = self.cells();

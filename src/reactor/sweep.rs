@@ -20,10 +20,14 @@ use crate::wire::device::encode_goaway;
 pub(crate) struct Sweep {
     /// The next slot to look at.
     cursor: u32,
+    /// Where this pass over the table ends. Slots that come meanwhile are for the next one, or a table that grows all the time
+    /// would only be looked at where it grows.
+    end: u32,
     /// When the next slice is due.
     next: Tick,
     /// The moving of presence words stands here, while the presence table grows.
     rehomed: u32,
+    /// Lines whose moment has come, and whose turn has not.
     found: Vec<ConnId>,
 }
 
@@ -32,36 +36,43 @@ impl Sweep {
     pub(crate) fn next(&self) -> Tick {
         self.next
     }
+
+    /// Whether somebody waits for a turn.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.found.is_empty()
+    }
 }
 
 impl<T: Transport> Shard<T> {
-    /// Looks over the next slice of lines, if it is due.
+    /// Looks over the next slice of lines, if it is due and the one before is dealt with, and gives some of those that were
+    /// found their turn.
     pub(crate) fn sweep(&mut self, now: Now) {
-        if now.tick() < self.sweep.next {
-            return;
+        if now.tick() >= self.sweep.next && !self.sweep.has_more() {
+            self.look_over(now);
         }
-        self.sweep.next = Tick(now.tick().0 + 1);
-        self.end_stop(now);
-        if self.sweep.cursor >= self.arena.slots() {
-            self.sweep.cursor = 0;
-            self.arena.trim();
-        }
-        let slots = self.arena.slots();
-        let end = self
-            .sweep
-            .cursor
-            .saturating_add(slots.div_ceil(SLICES))
-            .min(slots);
         let mut found = std::mem::take(&mut self.sweep.found);
-        self.arena
-            .sweep(self.sweep.cursor..end, now.tick(), &mut found);
-        self.shed(self.sweep.cursor..end);
-        self.forget_sources(now);
-        self.sweep.cursor = end;
-        for id in found.drain(..) {
+        let turns = found.len().min(TURNS_PER_ITERATION_MAX);
+        for id in found.drain(..turns) {
             self.handle_due(id, now);
         }
         self.sweep.found = found;
+    }
+
+    fn look_over(&mut self, now: Now) {
+        self.sweep.next = Tick(now.tick().0 + 1);
+        self.end_stop(now);
+        if self.sweep.cursor >= self.sweep.end {
+            self.arena.trim();
+            self.sweep.cursor = 0;
+            self.sweep.end = self.arena.slots();
+        }
+        let Sweep { cursor, end, .. } = self.sweep;
+        let end = cursor.saturating_add(end.div_ceil(SLICES)).min(end);
+        let found = &mut self.sweep.found;
+        self.arena.sweep(self.sweep.cursor..end, now.tick(), found);
+        self.shed(self.sweep.cursor..end);
+        self.forget_sources(now);
+        self.sweep.cursor = end;
     }
 
     fn handle_due(&mut self, id: ConnId, now: Now) {
@@ -188,6 +199,8 @@ impl<T: Transport> Shard<T> {
     }
 }
 
+/// Some 8 µs for a ping, so that messages wait for half a millisecond. In tests few, so that a slice takes several iterations.
+const TURNS_PER_ITERATION_MAX: usize = if cfg!(test) { 2 } else { 64 };
 /// In how many slices a full pass is cut: one per tick, a pass per second.
 const SLICES: u32 = 10;
 /// Slots looked at per iteration while presence grows: some 0.3 ms of work.

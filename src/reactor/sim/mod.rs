@@ -23,6 +23,7 @@ mod holder;
 mod order;
 mod plant;
 mod steps;
+mod sweep;
 mod wire;
 mod world;
 
