@@ -164,7 +164,10 @@ impl<T: Transport> Shard<T> {
             self.send_bounded(id, &out);
         }
         self.scratch = out;
-        self.heard(id, now);
+        // After a head there is often nothing more, and the line's first look has just been set.
+        if !bytes.is_empty() {
+            self.heard(id, now);
+        }
     }
 
     /// Whether a connection may send so many bytes more in this second, whoever it turns out to be.

@@ -90,7 +90,9 @@ impl<T: Transport> Shard<T> {
         if !out.is_empty() {
             self.send(id, &out);
         }
-        self.heard(id, now);
+        if !bytes.is_empty() {
+            self.heard(id, now);
+        }
     }
 
     /// Submits a record; from here on it gets exactly one reply, unless the stream ends first.
