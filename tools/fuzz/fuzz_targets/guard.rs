@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tautline::head::guard::Guard;
+use tautline::head::guard::{Choice, Guard};
 use tautline::head::request::{BadHead, Limits};
 
 /// Small enough that short inputs reach every limit.
@@ -30,30 +30,40 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Takes every request that it is offered: what is taken and what goes on, in order, is what came.
+/// Takes every request that it is offered, and awaits the bodies of those that are not whole: what is taken and what goes
+/// on, in order, is what came.
 fn take(bytes: &[u8], size: usize) -> Result<Vec<u8>, BadHead> {
-    let (mut guard, mut seen) = (Guard::default(), Vec::new());
+    let (mut guard, mut seen, mut held) = (Guard::default(), Vec::new(), Vec::new());
     for piece in bytes.chunks(size.max(1)) {
-        let mut at = 0;
-        while at < piece.len() {
-            let before = seen.len();
+        held.extend_from_slice(piece);
+        while !held.is_empty() {
             let mut passed = Vec::new();
             let mut taken = None;
-            let received = guard.receive_some(&piece[at..], &LIMITS, &mut passed, |whole| {
-                taken = Some((whole.head_bytes, whole.body.to_vec()));
-                true
-            });
-            at += received?;
+            let received = guard.receive_some(&held, &LIMITS, &mut passed, |offer| {
+                let Some(body) = offer.body else {
+                    return Choice::Await;
+                };
+                assert_eq!(body.len(), offer.body_bytes);
+                taken = Some((offer.head_bytes, body.to_vec()));
+                Choice::Take
+            })?;
+            if received == 0 {
+                assert!(passed.is_empty(), "what is awaited does not go on");
+                break;
+            }
+            held.drain(..received);
             if let Some((head_bytes, body)) = taken {
                 assert!(passed.is_empty(), "what is taken does not go on");
                 assert!(guard.is_between_requests(), "it is taken whole");
-                let head = bytes.get(before..before + head_bytes).expect("it came");
-                passed.extend_from_slice(head);
+                let head = bytes.get(seen.len()..seen.len() + head_bytes);
+                passed.extend_from_slice(head.expect("it came"));
                 passed.extend_from_slice(&body);
             }
             seen.append(&mut passed);
         }
     }
+    // Nothing more comes of the last one.
+    guard.receive(&held, &LIMITS, &mut seen)?;
     Ok(seen)
 }
 
