@@ -77,8 +77,8 @@ impl Screen {
     /// Takes the bar away and shows the results.
     pub(crate) fn finish(&self, record: &Record) {
         self.bar.finish_and_clear();
-        let pivot = Pivot::of(&record.figures);
-        println!("{}", table(record, pivot.as_ref()));
+        let (pivot, rest) = Pivot::split(&record.figures);
+        println!("{}", table(&record.scenario, &rest));
         if let Some(pivot) = &pivot {
             println!("{}", pivot_table(pivot));
         }
@@ -192,10 +192,9 @@ pub(crate) fn print_error(error: &dyn std::error::Error) {
     }
 }
 
-fn table(record: &Record, pivot: Option<&Pivot<'_>>) -> Table {
-    let mut table = table_of([record.scenario.clone(), "value".to_owned()]);
-    let is_alone = |figure: &&Figure| pivot.is_none() || !Pivot::has(figure);
-    for figure in record.figures.iter().filter(is_alone) {
+fn table(scenario: &str, figures: &[&Figure]) -> Table {
+    let mut table = table_of([scenario, "value"].map(str::to_owned));
+    for figure in figures {
         table.add_row([plain(&figure.key), figure.text()]);
     }
     table
@@ -205,10 +204,7 @@ fn pivot_table(pivot: &Pivot<'_>) -> Table {
     let header = std::iter::once(String::new()).chain(pivot.columns.iter().cloned());
     let mut table = table_of(header);
     for (name, cells) in &pivot.rows {
-        let cells = cells
-            .iter()
-            .map(|cell| cell.map(Figure::text).unwrap_or_default());
-        table.add_row(std::iter::once(plain(name)).chain(cells));
+        table.add_row(std::iter::once(plain(name)).chain(cells.iter().cloned()));
     }
     table
 }

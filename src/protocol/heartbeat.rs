@@ -29,15 +29,17 @@ impl Heartbeat {
     /// The next look at a line that was just heard: up to a tenth early, so that lines that were heard together do not
     /// stay together, and never late, because load balancers cut silent lines at round numbers.
     pub fn after_heard(&self, now: Tick, random: u32) -> Tick {
-        let early = fraction(self.ping_after / 10, random);
-        now.after(self.ping_after - early)
+        self.after_silence(self.ping_after / 10, now, random)
     }
 
     /// The first look at a line that has just opened: anywhere in the last three quarters of the time. After a storm all
     /// lines of a node are of one age, and their pings would be a storm of their own.
     pub fn after_opening(&self, now: Tick, random: u32) -> Tick {
-        let early = fraction(self.ping_after * 3 / 4, random);
-        now.after(self.ping_after - early)
+        self.after_silence(self.ping_after * 3 / 4, now, random)
+    }
+
+    fn after_silence(&self, early_max: Duration, now: Tick, random: u32) -> Tick {
+        now.after(self.ping_after - fraction(early_max, random))
     }
 
     /// What a due line needs.

@@ -67,12 +67,12 @@ impl<T: Transport> Shard<T> {
             self.sweep.end = self.arena.slots();
         }
         let Sweep { cursor, end, .. } = self.sweep;
-        let end = cursor.saturating_add(end.div_ceil(SLICES)).min(end);
+        let slice = cursor..cursor.saturating_add(end.div_ceil(SLICES)).min(end);
+        self.sweep.cursor = slice.end;
         let found = &mut self.sweep.found;
-        self.arena.sweep(self.sweep.cursor..end, now.tick(), found);
-        self.shed(self.sweep.cursor..end);
+        self.arena.sweep(slice.clone(), now.tick(), found);
+        self.shed(slice);
         self.forget_sources(now);
-        self.sweep.cursor = end;
     }
 
     fn handle_due(&mut self, id: ConnId, now: Now) {

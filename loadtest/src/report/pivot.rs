@@ -10,16 +10,23 @@ use crate::report::Figure;
 pub(crate) struct Pivot<'a> {
     /// The numbers, rising, and behind them [`GROWTH`] if there is any.
     pub(crate) columns: Vec<String>,
-    /// What it is, and what there is of it in each column.
-    pub(crate) rows: Vec<(&'a str, Vec<Option<&'a Figure>>)>,
+    /// What it is, and its text in each column, empty where there is none.
+    pub(crate) rows: Vec<(&'a str, Vec<String>)>,
 }
 
 /// The second word of what the last number is in times of the first.
 const GROWTH: &str = "growth";
 
 impl<'a> Pivot<'a> {
-    /// A table of those figures that have more than one column; `None` if there are none.
-    pub(crate) fn of(figures: &'a [Figure]) -> Option<Self> {
+    /// The table of these figures, if there are several numbers, and the figures that are not in it.
+    pub(crate) fn split(figures: &'a [Figure]) -> (Option<Self>, Vec<&'a Figure>) {
+        let pivot = Self::of(figures);
+        let is_alone = |figure: &&Figure| pivot.is_none() || cell(figure).is_none();
+        let rest = figures.iter().filter(is_alone).collect();
+        (pivot, rest)
+    }
+
+    fn of(figures: &'a [Figure]) -> Option<Self> {
         let cells = figures.iter().filter_map(|figure| {
             let (column, name) = cell(figure)?;
             Some((column, name, figure))
@@ -34,26 +41,21 @@ impl<'a> Pivot<'a> {
         if cells.iter().any(|(column, ..)| *column == GROWTH) {
             columns.push(GROWTH.to_owned());
         }
-        let mut rows: Vec<(&str, Vec<Option<&Figure>>)> = Vec::new();
+        let mut rows: Vec<(&str, Vec<String>)> = Vec::new();
         for (column, name, figure) in cells {
             let place = columns.iter().position(|other| other == column);
             let row = match rows.iter().position(|(other, _)| *other == name) {
                 Some(row) => row,
                 None => {
-                    rows.push((name, vec![None; columns.len()]));
+                    rows.push((name, vec![String::new(); columns.len()]));
                     rows.len() - 1
                 }
             };
             if let Some(place) = place {
-                rows[row].1[place] = Some(figure);
+                rows[row].1[place] = figure.text();
             }
         }
         Some(Self { columns, rows })
-    }
-
-    /// Whether a figure is in such a table rather than on its own.
-    pub(crate) fn has(figure: &Figure) -> bool {
-        cell(figure).is_some()
     }
 }
 
@@ -78,12 +80,15 @@ mod tests {
             Figure::new("lines.opened", 9.0, ""),
             Figure::new("ladder.growth.cpu", 2.0, "×"),
         ];
-        let pivot = Pivot::of(&figures).unwrap();
+        let (pivot, rest) = Pivot::split(&figures);
+        let pivot = pivot.unwrap();
         assert_eq!(pivot.columns, ["20", "100", "growth"]);
-        let cpu = vec![Some(&figures[0]), Some(&figures[1]), Some(&figures[4])];
-        let bytes = vec![None, Some(&figures[2]), None];
+        let text = |n: usize| figures[n].text();
+        let cpu = vec![text(0), text(1), text(4)];
+        let bytes = vec![String::new(), text(2), String::new()];
         assert_eq!(pivot.rows, [("cpu", cpu), ("bytes", bytes)]);
-        assert!(!Pivot::has(&figures[3]));
-        assert_eq!(Pivot::of(&figures[1..4]), None);
+        assert_eq!(rest, [&figures[3]]);
+        let (pivot, rest) = Pivot::split(&figures[1..4]);
+        assert_eq!((pivot, rest.len()), (None, 3));
     }
 }

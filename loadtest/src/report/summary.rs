@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use crate::machine::Machine;
 use crate::report::pivot::Pivot;
-use crate::report::{Figure, Record, plain};
+use crate::report::{Record, plain};
 
 /// The page of a record.
 pub(super) fn text(record: &Record) -> String {
@@ -45,11 +45,10 @@ pub(super) fn text(record: &Record) -> String {
         .iter()
         .map(|note| plain(note).replace(fence, "~"));
     text.extend(described.map(|note| format!("\n{fence}\n{}\n{fence}\n", note.trim_end())));
-    let pivot = Pivot::of(&record.figures);
+    let (pivot, rest) = Pivot::split(&record.figures);
     text.extend(pivot.as_ref().map(table));
     text.push_str("\n| figure | value | of all rounds |\n|---|---|---|\n");
-    let is_alone = |figure: &&Figure| pivot.is_none() || !Pivot::has(figure);
-    for figure in record.figures.iter().filter(is_alone) {
+    for figure in rest {
         let range = figure.range_text().unwrap_or_default();
         let key = escaped(&figure.key);
         let written = writeln!(text, "| {key} | {} | {range} |", figure.text());
@@ -63,9 +62,7 @@ fn table(pivot: &Pivot<'_>) -> String {
     let mut text = format!("\n| | {} |\n|---|", pivot.columns.join(" | "));
     text.push_str(&"---|".repeat(pivot.columns.len()));
     for (name, cells) in &pivot.rows {
-        let cells = cells.iter();
-        let cells = cells.map(|cell| cell.map(Figure::text).unwrap_or_default());
-        let cells = cells.collect::<Vec<_>>().join(" | ");
+        let cells = cells.join(" | ");
         text.push_str(&format!("\n| {} | {cells} |", escaped(name)));
     }
     text.push('\n');
