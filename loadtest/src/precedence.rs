@@ -1,7 +1,9 @@
-//! Precedence of the threads that measure over those that load.
+//! Who comes first on a machine that the server and its load share: threads that measure, then the server, then threads that
+//! load.
 //!
-//! Both share the machine with the server. A canary that waits for a core behind sixteen threads which reset sockets says how
-//! long that queue is, which is about the generator, instead of what a device elsewhere would notice of the server.
+//! A canary that waits for a core behind sixteen threads which reset sockets says how long that queue is, which is about the
+//! generator, instead of what a device elsewhere would notice of the server. And a server that waits there has nobody to answer
+//! with: devices that all come back at once bring processors of their own in the field.
 
 use rustix::process::{getpriority_process, setpriority_process};
 
@@ -40,5 +42,15 @@ impl Drop for Precedence {
     }
 }
 
+/// Lets the server and whoever measures go before the calling thread, for good. Every kernel allows that.
+pub(crate) fn step_back() {
+    if let Ok(before) = getpriority_process(None) {
+        _ = setpriority_process(None, before + LOADING);
+    }
+}
+
 /// The nice value of threads that measure: some ten times the share of others.
 const MEASURING: i32 = -10;
+/// By how much threads that load are nicer than the server: a third of its share of a core that both want. 240,000 lines cut
+/// by FIN, all of it on two cores: canary p99 350 ms without, 44 ms with this; by RST 55 and 14 ms.
+const LOADING: i32 = 5;

@@ -144,7 +144,10 @@ impl Acceptor {
         for listener in &mut self.listeners {
             for _ in 0..ACCEPTS_PER_ITERATION_MAX {
                 match listener.socket.accept() {
-                    Ok((socket, from)) => shard.admit(socket, from, listener.port, now),
+                    Ok((socket, from)) => {
+                        shard.admission.note_passage(ACCEPT_US);
+                        shard.admit(socket, from, listener.port, now);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         listener.has_backlog = false;
                         break;
@@ -295,8 +298,11 @@ fn listener_token(index: usize) -> Token {
     Token(usize::MAX - 1 - index)
 }
 
-/// Connections taken from one listener per iteration, some 8 µs each; established lines have their turn in between.
-const ACCEPTS_PER_ITERATION_MAX: usize = 32;
+/// Taking a connection in, without hearing it.
+const ACCEPT_US: u64 = 8;
+/// Connections taken from one listener per iteration: as many as the allowance of an iteration admits, so that they do not
+/// pile up inside. Established lines have their turn in between.
+const ACCEPTS_PER_ITERATION_MAX: usize = 24;
 /// Connections taken from the queues of listeners that close: more than they hold, so that the end does not depend on
 /// who keeps connecting.
 const ACCEPTS_AT_CLOSE_MAX: u32 = 65_536;

@@ -18,14 +18,18 @@ pub(crate) struct Admission {
     waiting: VecDeque<ConnId>,
     /// In estimated microseconds, so that the simulator needs no clock. The last one admitted may overdraw it.
     allowance_us: u32,
+    /// What taking sockets in and departures have cost in this iteration, in estimated microseconds.
+    passage_us: u64,
 }
 
 impl Admission {
-    /// Fills the allowance up for a new iteration. The longer the last one took for everything else, the less newcomers
-    /// get of this one.
+    /// Fills the allowance up for a new iteration. The longer the last one was busy with established lines, the less newcomers
+    /// get of this one. What the other comings and goings of a storm took, which have bounds of their own, is not held
+    /// against them: sockets would be taken in sooner than anyone is admitted.
     pub(crate) fn refill(&mut self, busy_us: u64) {
         let spent_us = u64::from(ALLOWANCE_US - self.allowance_us);
-        let established_us = busy_us.saturating_sub(spent_us);
+        let passage_us = std::mem::take(&mut self.passage_us);
+        let established_us = busy_us.saturating_sub(spent_us + passage_us);
         let left_us = ITERATION_US.saturating_sub(established_us);
         let left_us = u32::try_from(left_us).unwrap_or(u32::MAX);
         self.allowance_us = left_us.clamp(ALLOWANCE_US_MIN, ALLOWANCE_US);
@@ -34,6 +38,11 @@ impl Admission {
     /// Takes what a step costs, whether it let anyone in or not: a forged token is as dear as a good one.
     pub(crate) fn charge(&mut self, cost_us: u32) {
         self.allowance_us = self.allowance_us.saturating_sub(cost_us);
+    }
+
+    /// Notes what it cost to take a socket in, or to let one go.
+    pub(crate) fn note_passage(&mut self, cost_us: u64) {
+        self.passage_us += cost_us;
     }
 
     /// Has a newcomer wait for its turn; the caller sees to it that it waits once.
@@ -101,6 +110,20 @@ mod tests {
         admission.charge(spent_us);
         admission.refill(busy_us);
         admission.allowance_us
+    }
+
+    #[test]
+    fn who_leaves_does_not_keep_newcomers_out() {
+        let mut admission = Admission::default();
+        admission.refill(0);
+        admission.note_passage(900);
+        admission.refill(1_100);
+        assert_eq!(admission.allowance_us, ALLOWANCE_US);
+        admission.refill(1_100);
+        assert_eq!(
+            admission.allowance_us, ALLOWANCE_US_MIN,
+            "that was an iteration ago"
+        );
     }
 
     #[test]

@@ -47,6 +47,7 @@ impl<T: Transport> Shard<T> {
                 break;
             };
             self.visit(id, now);
+            self.admission.note_passage(DEPARTURE_US);
         }
         if self.departures.waiting.is_empty() {
             // As large as the storm was, it would stay for good.
@@ -55,6 +56,7 @@ impl<T: Transport> Shard<T> {
     }
 }
 
-/// Some 15 µs each with the burial, so that others wait for half a millisecond. In tests few, so that a storm takes several
-/// iterations.
+/// Reading a socket to its end, and the burial.
+const DEPARTURE_US: u64 = 15;
+/// So that others wait for half a millisecond. In tests few, so that a storm takes several iterations.
 const PER_ITERATION_MAX: usize = if cfg!(test) { 2 } else { 32 };

@@ -15,6 +15,7 @@ use crate::base::id::ConnId;
 use crate::base::time::{Now, millis};
 use crate::mailbox::command::{Mailbox, Post};
 use crate::net::listener::Listener;
+use crate::net::processor::thread_time;
 use crate::net::stream::Stream;
 use crate::reactor::acceptor::{Acceptor, Port};
 use crate::reactor::account::SURVEYS_PER_ITERATION_MAX;
@@ -172,11 +173,19 @@ impl Reactor {
             self.handle_events(&mut events, now)?;
             self.accept(now);
             self.shard.finish_iteration(now);
-            let end = self.clock.read();
-            self.shard.busy_us = end.us - now.us;
-            self.shard.cells().iteration.observe_us(self.shard.busy_us);
+            self.time_iteration(now);
         }
         Ok(())
+    }
+
+    /// Says how long the iteration took that began at `start`.
+    fn time_iteration(&mut self, start: Now) {
+        let lasted_us = self.clock.read().us - start.us;
+        self.shard.cells().iteration.observe_us(lasted_us);
+        // Only newcomers depend on it, and the exact clock is a system call.
+        let is_exact = !self.shard.admission.is_empty();
+        let worked_us = self.clock.worked_us(is_exact);
+        self.shard.busy_us = worked_us.unwrap_or(lasted_us);
     }
 
     /// Blocks until there is something to do.
@@ -371,6 +380,8 @@ impl<T: crate::net::stream::Transport> Shard<T> {
 struct Clock {
     started: Instant,
     wall_ms: u64,
+    /// Processor time of the thread when it was last asked for.
+    worked: Option<Duration>,
 }
 
 impl Clock {
@@ -378,7 +389,20 @@ impl Clock {
         Self {
             started,
             wall_ms: 0,
+            worked: None,
         }
+    }
+
+    /// Processor time since the last call, if that asked for it as well. Where others want the core, time passes without
+    /// any work: a storm that is let in by the time that has passed is let in at a fifth of the pace it could have (20
+    /// reactors on 2 cores: 117,000 of 240,000 refused, back after 26.8 s instead of 14.8).
+    fn worked_us(&mut self, is_asked: bool) -> Option<u64> {
+        let before = self.worked.take();
+        if is_asked {
+            self.worked = thread_time();
+        }
+        let since = self.worked?.saturating_sub(before?);
+        u64::try_from(since.as_micros()).ok()
     }
 
     #[expect(

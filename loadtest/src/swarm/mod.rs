@@ -29,6 +29,7 @@ use crate::dialect::Dialect;
 use crate::line::Failure;
 use crate::node::target::Target;
 use crate::oracle::shadow::Shadows;
+use crate::precedence;
 use crate::swarm::catch::Catch;
 use crate::swarm::comeback::Comeback;
 use crate::swarm::order::Order;
@@ -67,7 +68,7 @@ pub(crate) struct SwarmPlan {
 /// What lines do by themselves. Without any habit they stay, and one that ends is lost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Habit {
-    /// Whether and when a line that has been open once comes back.
+    /// Whether and when a line that has been open once comes back. Threads of such lines are load, and let others go first.
     pub(crate) comeback: Option<Comeback>,
     /// The share of the lines that leave when the server asks them to; the others do not listen.
     pub(crate) heed: f64,
@@ -157,6 +158,9 @@ impl Swarm {
                 .name(format!("swarm-{}", self.threads.len()))
                 .stack_size(256 * 1024)
                 .spawn(move || {
+                    if plan.habit.comeback.is_some() {
+                        precedence::step_back();
+                    }
                     SwarmThread::open(index, share, plan, order, tallies, (clock, ramp_start))?
                         .run()
                 })?;
