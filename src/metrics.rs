@@ -364,7 +364,7 @@ pub struct ShardCells {
     pub delivery: Histogram,
     /// From accepting a socket to its `welcome`.
     pub handshake: Histogram,
-    /// Busy time of one iteration.
+    /// From the end of the wait to the end of the iteration.
     pub iteration: Histogram,
 }
 

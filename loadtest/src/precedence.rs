@@ -51,6 +51,23 @@ pub(crate) fn step_back() {
 
 /// The nice value of threads that measure: some ten times the share of others.
 const MEASURING: i32 = -10;
-/// By how much threads that load are nicer than the server: a third of its share of a core that both want. 240,000 lines cut
-/// by FIN, all of it on two cores: canary p50 16 and p99 350 ms without this, 0.9 and 86 ms with it; by RST 2.7 and 55, 0.6 and 41 ms.
+/// By how much threads that load are nicer than the server, which then gets three times their share of a core that both want.
+/// What it does to storms is in `docs/decisions.md`.
 const LOADING: i32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_steps_back_does_so_alone() {
+        let nice = || getpriority_process(None).unwrap();
+        let before = nice();
+        let stepped_back = std::thread::spawn(move || {
+            step_back();
+            nice()
+        });
+        assert_eq!(stepped_back.join().unwrap(), (before + LOADING).min(19));
+        assert_eq!(nice(), before);
+    }
+}

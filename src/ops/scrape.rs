@@ -564,7 +564,11 @@ const HISTOGRAMS: &[(About, Read<Histogram>)] = &[
         |c| &c.handshake,
     ),
     (
-        ("iteration", SECONDS, "Busy time of one iteration of a loop"),
+        (
+            "iteration",
+            SECONDS,
+            "From the end of a wait to the next, in a loop",
+        ),
         |c| &c.iteration,
     ),
 ];

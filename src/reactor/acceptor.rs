@@ -13,6 +13,7 @@ use crate::metrics::Refusal;
 use crate::net::listener::narrow;
 use crate::net::stream::{Stream, Transport};
 use crate::protocol::upgrade::{Door, Upgrade};
+use crate::reactor::admission::ADMITTED_MAX;
 use crate::reactor::api::conn::ApiConn;
 use crate::reactor::conn::Phase;
 use crate::reactor::pressure::Pressure;
@@ -144,10 +145,7 @@ impl Acceptor {
         for listener in &mut self.listeners {
             for _ in 0..ACCEPTS_PER_ITERATION_MAX {
                 match listener.socket.accept() {
-                    Ok((socket, from)) => {
-                        shard.admission.note_passage(ACCEPT_US);
-                        shard.admit(socket, from, listener.port, now);
-                    }
+                    Ok((socket, from)) => shard.admit(socket, from, listener.port, now),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         listener.has_backlog = false;
                         break;
@@ -170,6 +168,7 @@ impl Shard<Stream> {
     /// Gives a new connection its slot, or its refusal.
     fn admit(&mut self, socket: TcpStream, from: SocketAddr, port: Port, now: Now) {
         self.cells().accepted.add(1);
+        self.admission.note_passage(ACCEPT_US);
         // A listener for both families shows IPv4 addresses inside IPv6 ones.
         let from = from.ip().to_canonical();
         let policies = self.node.tls.policies.load();
@@ -300,9 +299,9 @@ fn listener_token(index: usize) -> Token {
 
 /// Taking a connection in, without hearing it.
 const ACCEPT_US: u64 = 8;
-/// Connections taken from one listener per iteration: as many as the allowance of an iteration admits, so that they do not
-/// pile up inside. Established lines have their turn in between.
-const ACCEPTS_PER_ITERATION_MAX: usize = 24;
+/// Connections taken from one listener per iteration: no more than are admitted at best, so that they do not pile up inside.
+/// Established lines have their turn in between.
+const ACCEPTS_PER_ITERATION_MAX: u32 = ADMITTED_MAX;
 /// Connections taken from the queues of listeners that close: more than they hold, so that the end does not depend on
 /// who keeps connecting.
 const ACCEPTS_AT_CLOSE_MAX: u32 = 65_536;

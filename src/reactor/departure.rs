@@ -46,8 +46,10 @@ impl<T: Transport> Shard<T> {
             let Some(id) = self.departures.waiting.pop_front() else {
                 break;
             };
-            self.visit(id, now);
-            self.admission.note_passage(DEPARTURE_US);
+            if self.arena.get(id).is_some() {
+                self.visit(id, now);
+                self.admission.note_passage(DEPARTURE_US);
+            }
         }
         if self.departures.waiting.is_empty() {
             // As large as the storm was, it would stay for good.

@@ -134,6 +134,10 @@ impl<T: Transport> Shard<T> {
 
     /// Decodes and answers frames until the bytes are used up or the line is closed.
     pub(crate) fn handle_frames(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        // After a head there is often nothing more, and the line's first look has just been set.
+        if bytes.is_empty() {
+            return;
+        }
         let settings = Arc::clone(&self.settings);
         if !self.admits_bytes(id, bytes.len(), now) {
             return self.close(id, CloseReason::PolicyViolation);
@@ -164,10 +168,7 @@ impl<T: Transport> Shard<T> {
             self.send_bounded(id, &out);
         }
         self.scratch = out;
-        // After a head there is often nothing more, and the line's first look has just been set.
-        if !bytes.is_empty() {
-            self.heard(id, now);
-        }
+        self.heard(id, now);
     }
 
     /// Whether a connection may send so many bytes more in this second, whoever it turns out to be.

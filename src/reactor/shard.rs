@@ -81,7 +81,7 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) departures: Departures,
     /// Where they come from, while addresses are limited.
     pub(crate) sources: Sources,
-    /// What the last iteration took; 0 where nobody has a clock.
+    /// Processor time of the last iteration if newcomers wait, else how long it lasted; 0 where nobody has a clock.
     pub(crate) busy_us: u64,
     /// Where the sweep goes on.
     pub(crate) sweep: Sweep,

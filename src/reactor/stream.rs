@@ -58,6 +58,9 @@ impl<T: Transport> Shard<T> {
 
     /// Takes records up until the bytes are used up, the window is full or the stream is closed.
     pub(crate) fn handle_records(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        if bytes.is_empty() {
+            return;
+        }
         let settings = Arc::clone(&self.settings);
         let message_bytes_max = settings.limits.message_bytes_max.as_usize();
         let mut out = Vec::new();
@@ -90,9 +93,7 @@ impl<T: Transport> Shard<T> {
         if !out.is_empty() {
             self.send(id, &out);
         }
-        if !bytes.is_empty() {
-            self.heard(id, now);
-        }
+        self.heard(id, now);
     }
 
     /// Submits a record; from here on it gets exactly one reply, unless the stream ends first.

@@ -25,8 +25,11 @@ fn sim_who_stays_is_not_held_up_by_those_who_leave() {
     assert_eq!(world.checker.heard(), 1);
     while lines(&world) > 1 {
         let before = lines(&world);
+        // As much as an iteration may take without newcomers' having less of it, and two departures.
+        world.shards[1].busy_us = 730;
         world.turn(1);
         assert!(lines(&world) < before);
+        assert!(world.shards[1].admission.is_full());
     }
     world.come_to_rest();
 }

@@ -97,7 +97,7 @@ const OWNERS: &[Owner] = &[
     owner(
         "nix",
         &["net", "server", "ops", "config"],
-        "system calls on sockets; signals, limits and the host's name in the control plane",
+        "system calls on sockets and threads; signals, limits and the host's name in the control plane",
     ),
     owner(
         "parking_lot",
