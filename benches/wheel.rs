@@ -42,7 +42,7 @@ fn rearm(c: &mut Criterion) {
     group.bench_function("wheel/100k", |b| {
         b.iter(|| {
             let key = keys.next().unwrap_or(0);
-            wheel.cancel(ids[key as usize]);
+            wheel.cancel(ids[key as usize], key);
             ids[key as usize] = wheel.schedule(deadline(key), key);
         });
     });

@@ -3,6 +3,7 @@
 //! Handshakes, acknowledgements and pending look-ups have timers here. Heartbeats do not: see the arena's sweep.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// Deadlines of `K`s, by hierarchical hashed wheels (Varghese and Lauck, 1987, scheme 7).
 ///
@@ -19,11 +20,9 @@ pub struct Wheel<K> {
     now_tick: u64,
     free: u32,
     len: u32,
-    /// How many timers were ever scheduled, which tells the tenants of a node apart.
-    scheduled: u32,
 }
 
-impl<K: Copy> Wheel<K> {
+impl<K: Copy + PartialEq> Wheel<K> {
     /// How late a timer may be, in milliseconds. None is early.
     pub const RESOLUTION_MS: u64 = 10;
 
@@ -36,17 +35,15 @@ impl<K: Copy> Wheel<K> {
             now_tick: 0,
             free: NONE,
             len: 0,
-            scheduled: 0,
         }
     }
 
     /// Arranges for `key` to expire at the deadline, or at once when it has passed.
+    /// A key that is to be cancelled is on the wheel at most once.
     pub fn schedule(&mut self, deadline_ms: u64, key: K) -> TimerId {
-        self.scheduled = self.scheduled.wrapping_add(1);
         let node = Node {
             deadline_tick: deadline_ms.div_ceil(Self::RESOLUTION_MS),
             key,
-            generation: self.scheduled,
             list: FREE,
             previous: NONE,
             next: NONE,
@@ -54,21 +51,35 @@ impl<K: Copy> Wheel<K> {
         let index = self.place_node(node);
         self.attach(index);
         self.len += 1;
-        TimerId {
-            index,
-            generation: self.scheduled,
-        }
+        TimerId::new(index)
     }
 
-    /// Takes a timer off the wheel; false when it has expired or was cancelled before.
-    pub fn cancel(&mut self, id: TimerId) -> bool {
-        let node = self.nodes.get(id.index as usize);
-        let is_live = node.is_some_and(|n| n.generation == id.generation && n.list != FREE);
+    /// Has the timer of a key expire at the deadline, unless it does so earlier; schedules one if there is none.
+    pub fn bring_forward(&mut self, id: Option<TimerId>, deadline_ms: u64, key: K) -> TimerId {
+        if let Some(id) = id {
+            let armed_ms = self.deadline(id, key);
+            if armed_ms.is_some_and(|armed_ms| armed_ms <= deadline_ms) {
+                return id;
+            }
+            self.cancel(id, key);
+        }
+        self.schedule(deadline_ms, key)
+    }
+
+    /// Takes the timer of a key off the wheel; false when it has expired or was cancelled before, whoever has its place now.
+    pub fn cancel(&mut self, id: TimerId, key: K) -> bool {
+        let is_live = self.node(id, key).is_some();
         if is_live {
-            self.detach(id.index);
-            self.free_node(id.index);
+            self.detach(id.index());
+            self.free_node(id.index());
         }
         is_live
+    }
+
+    /// When the timer of a key expires, rounded up to the resolution; `None` when it has, or was cancelled.
+    pub fn deadline(&self, id: TimerId, key: K) -> Option<u64> {
+        self.node(id, key)
+            .map(|node| node.deadline_tick.saturating_mul(Self::RESOLUTION_MS))
     }
 
     /// Appends up to `budget` keys whose deadline has come. What the budget leaves expires at the next call.
@@ -105,6 +116,13 @@ impl<K: Copy> Wheel<K> {
     /// Whether no timer is scheduled.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The node of a timer, if it is still this key's.
+    fn node(&self, id: TimerId, key: K) -> Option<&Node<K>> {
+        self.nodes
+            .get(id.index() as usize)
+            .filter(|node| node.list != FREE && node.key == key)
     }
 
     fn due(&self) -> &List {
@@ -255,26 +273,33 @@ impl<K> fmt::Debug for Wheel<K> {
     }
 }
 
-impl<K: Copy> Default for Wheel<K> {
+impl<K: Copy + PartialEq> Default for Wheel<K> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// A scheduled timer. It goes stale when the timer expires or is cancelled.
+/// Where on the wheel a timer is. Others take the place once it has expired or was cancelled, so its key tells whether it is
+/// still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimerId {
-    index: u32,
-    generation: u32,
+pub struct TimerId(NonZeroU32);
+
+impl TimerId {
+    fn new(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    fn index(self) -> u32 {
+        self.0.get() - 1
+    }
 }
 
-const _: () = assert!(size_of::<TimerId>() == 8);
+const _: () = assert!(size_of::<Option<TimerId>>() == 4);
 
 #[derive(Clone, Copy)]
 struct Node<K> {
     deadline_tick: u64,
     key: K,
-    generation: u32,
     list: u16,
     previous: u32,
     next: u32,
@@ -332,7 +357,7 @@ mod tests {
     use super::*;
     use crate::base::seed;
 
-    fn expired_at<K: Copy>(wheel: &mut Wheel<K>, now_ms: u64) -> Vec<K> {
+    fn expired_at<K: Copy + PartialEq>(wheel: &mut Wheel<K>, now_ms: u64) -> Vec<K> {
         let mut expired = Vec::new();
         wheel.expire(now_ms, usize::MAX, &mut expired);
         expired
@@ -365,12 +390,34 @@ mod tests {
     fn a_cancelled_timer_never_expires_and_its_id_goes_stale() {
         let mut wheel = Wheel::new();
         let id = wheel.schedule(100, 'a');
-        assert!(wheel.cancel(id));
-        assert!(!wheel.cancel(id));
-        let successor = wheel.schedule(100, 'b');
-        assert!(!wheel.cancel(id));
+        assert_eq!(wheel.deadline(id, 'a'), Some(100));
+        assert!(wheel.cancel(id, 'a'));
+        assert!(!wheel.cancel(id, 'a'));
+        let successor = wheel.schedule(103, 'b');
+        assert_eq!(successor, id, "it has the place of the first");
+        assert!(!wheel.cancel(id, 'a'));
+        assert_eq!(wheel.deadline(id, 'a'), None);
+        assert_eq!(wheel.deadline(successor, 'b'), Some(110));
         assert_eq!(expired_at(&mut wheel, 1_000), ['b']);
-        assert!(!wheel.cancel(successor));
+        assert_eq!(wheel.deadline(successor, 'b'), None);
+        assert!(!wheel.cancel(successor, 'b'));
+    }
+
+    #[test]
+    fn a_timer_is_brought_forward_and_never_put_off() {
+        let mut wheel = Wheel::new();
+        let mut timer = None;
+        for (deadline_ms, expected_ms) in [(500, 500), (900, 500), (300, 300), (300, 300)] {
+            let id = wheel.bring_forward(timer, deadline_ms, 'a');
+            assert_eq!(
+                (wheel.deadline(id, 'a'), wheel.len()),
+                (Some(expected_ms), 1)
+            );
+            timer = Some(id);
+        }
+        assert_eq!(expired_at(&mut wheel, 300), ['a']);
+        let id = wheel.bring_forward(timer, 900, 'a');
+        assert_eq!(wheel.deadline(id, 'a'), Some(900));
     }
 
     #[test]
@@ -414,11 +461,13 @@ mod tests {
     #[test]
     fn the_memory_of_a_storm_is_given_back_and_old_ids_stay_stale() {
         let mut wheel = Wheel::new();
-        let ids: Vec<_> = (0..10_000).map(|key| wheel.schedule(key, key)).collect();
-        assert!(ids.iter().all(|&id| wheel.cancel(id)));
+        let ids: Vec<_> = (0..10_000)
+            .map(|key| (wheel.schedule(key, key), key))
+            .collect();
+        assert!(ids.iter().all(|&(id, key)| wheel.cancel(id, key)));
         assert_eq!(wheel.nodes.capacity(), 0);
-        wheel.schedule(5, 0);
-        assert!(!ids.iter().any(|&id| wheel.cancel(id)));
+        wheel.schedule(5, 10_000);
+        assert!(!ids.iter().any(|&(id, key)| wheel.cancel(id, key)));
     }
 
     #[test]
@@ -442,7 +491,11 @@ mod tests {
                 4 if !twin.is_empty() => {
                     let nth = rng.random_range(0..twin.len());
                     let timer = *twin.keys().nth(nth).unwrap();
-                    assert!(wheel.cancel(twin.remove(&timer).unwrap()));
+                    let id = twin.remove(&timer).unwrap();
+                    let deadline_ms = wheel.deadline(id, timer).unwrap();
+                    assert!((timer.0..timer.0 + 10).contains(&deadline_ms));
+                    assert!(wheel.cancel(id, timer));
+                    assert!(!wheel.cancel(id, timer));
                 }
                 _ => {
                     let scale = rng.random_range(1..30);

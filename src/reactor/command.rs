@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
-use crate::base::time::{Now, Tick};
+use crate::base::time::Now;
 use crate::mailbox::command::{Command, Completion, Listing, Outcome};
 use crate::metrics::Refusal;
 use crate::net::stream::Transport;
@@ -151,7 +151,7 @@ impl<T: Transport> Shard<T> {
             .expire(now.ms(), TIMERS_PER_ITERATION_MAX, &mut expired);
         for timer in expired {
             match timer {
-                Timer::Conn(id, deadline) => self.handle_deadline(id, deadline, now),
+                Timer::Conn(id) => self.handle_deadline(id, now),
                 Timer::Absences => self.expire_absences(now),
                 Timer::Allowance(id) => self.free_allowance(id, now),
                 Timer::Waiter(ticket) => {
@@ -167,11 +167,10 @@ impl<T: Transport> Shard<T> {
     }
 
     /// Ends a connection whose earliest deadline has passed, or sets the timer to the one it has now.
-    fn handle_deadline(&mut self, id: ConnId, deadline: Tick, now: Now) {
-        let Some(conn) = self.arena.get_mut(id).filter(|conn| conn.armed == deadline) else {
+    fn handle_deadline(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
-        conn.armed = Tick::NEVER;
         match conn.deadline(&self.settings) {
             Some((at, reason)) if at <= now.tick() => {
                 if matches!(conn.phase, Phase::Closing(_)) {

@@ -2,6 +2,7 @@
 
 use crate::base::close::CloseReason;
 use crate::base::time::Tick;
+use crate::base::wheel::TimerId;
 use crate::net::stream::Transport;
 use crate::protocol::device::Device;
 use crate::protocol::stream::Stream;
@@ -20,8 +21,8 @@ pub(crate) struct Conn<T> {
     pub(crate) decoder: Decoder,
     /// Frames the socket has not taken.
     pub(crate) outbox: Option<Box<Outbox>>,
-    /// The deadline the wheel holds for this connection; a timer that fires for another one is stale.
-    pub(crate) armed: Tick,
+    /// Where the wheel has the connection's earliest deadline, if it has any.
+    pub(crate) timer: Option<TimerId>,
     pub(crate) flags: Flags,
 }
 
@@ -78,7 +79,7 @@ impl<T: Transport> Conn<T> {
             phase,
             decoder: Decoder::default(),
             outbox: None,
-            armed: Tick::NEVER,
+            timer: None,
             flags: Flags::default(),
         }
     }

@@ -286,7 +286,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         if let Some(outbox) = conn.outbox.take_if(|outbox| outbox.is_idle()) {
-            self.recycle(outbox);
+            self.recycle(id, outbox);
         }
     }
 

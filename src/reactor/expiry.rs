@@ -36,13 +36,8 @@ impl<T: Transport> Shard<T> {
         let Some(at) = outbox.next_expiry() else {
             return;
         };
-        if outbox.expiry_timer.is_some_and(|(armed, _)| armed <= at) {
-            return;
-        }
-        let timer = self.wheel.schedule(at, Timer::Expiry(id));
-        if let Some((_, later)) = outbox.expiry_timer.replace((at, timer)) {
-            self.wheel.cancel(later);
-        }
+        let timer = Timer::Expiry(id);
+        outbox.expiry_timer = Some(self.wheel.bring_forward(outbox.expiry_timer, at, timer));
     }
 
     /// A message's time may be over: the flush drops it, and sets the timer again if there are others.

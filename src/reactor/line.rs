@@ -51,7 +51,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         let upgrade = std::mem::replace(&mut conn.phase, Phase::Device(device));
-        conn.armed = Tick::NEVER;
+        self.arm(id, now);
         self.arena.set_due(id.slot, due);
         self.arena.set_leave(id.slot, leave);
         let cells = self.cells();

@@ -14,7 +14,7 @@ use crate::mailbox::command::{Outcome, Ticket};
 use crate::net::stream::Transport;
 use crate::reactor::account::encode_page;
 use crate::reactor::receipt::{Receipt, encode_reply};
-use crate::reactor::shard::Shard;
+use crate::reactor::shard::{Shard, Timer};
 use crate::reactor::waiter::{Answer, Request, RequestKind};
 use crate::wire::api::Level;
 use crate::wire::error::ErrorCode;
@@ -134,7 +134,7 @@ impl<T: Transport> Shard<T> {
     pub(crate) fn forget_requests(&mut self, id: ConnId) {
         for Pending { ticket, .. } in self.requests.0.remove(&id).unwrap_or_default() {
             if let Some(timer) = self.api.waiters.forget(ticket) {
-                self.wheel.cancel(timer);
+                self.wheel.cancel(timer, Timer::Waiter(ticket));
             }
             self.cells().replies_undeliverable.add(1);
         }

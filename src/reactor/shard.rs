@@ -123,8 +123,8 @@ pub(crate) struct Shard<T: Transport> {
 /// What the wheel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// A connection's earliest deadline, as it stood when the timer was set.
-    Conn(ConnId, Tick),
+    /// A connection's earliest deadline, or an earlier moment at which it is looked up again.
+    Conn(ConnId),
     /// A waiter's patience.
     Waiter(Ticket),
     /// The allowances of a connection that may be full again.
@@ -231,19 +231,19 @@ impl<T: Transport> Shard<T> {
         }
     }
 
-    /// Sets the wheel to the connection's earliest deadline, unless it is set to that or an earlier one.
+    /// Sets the wheel to the connection's earliest deadline, unless it is set to that or an earlier one; one that has no
+    /// deadline any more leaves it.
     pub(crate) fn arm(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.arena.get_mut(id) else {
             return;
         };
-        let Some((deadline, _)) = conn.deadline(&self.settings) else {
-            return;
-        };
-        if deadline < conn.armed {
-            conn.armed = deadline;
+        let timer = Timer::Conn(id);
+        if let Some((deadline, _)) = conn.deadline(&self.settings) {
             // A deadline that has passed already still waits for the next tick: timers fire outside of visits.
             let at = deadline.max(Tick(now.tick().0 + 1));
-            self.wheel.schedule(at.ms(), Timer::Conn(id, deadline));
+            conn.timer = Some(self.wheel.bring_forward(conn.timer, at.ms(), timer));
+        } else if let Some(id) = conn.timer.take() {
+            self.wheel.cancel(id, timer);
         }
     }
 
@@ -266,10 +266,10 @@ impl<T: Transport> Shard<T> {
         )
     }
 
-    /// Takes an empty outbox back.
-    pub(crate) fn recycle(&mut self, mut outbox: Box<Outbox>) {
-        if let Some((_, timer)) = outbox.expiry_timer.take() {
-            self.wheel.cancel(timer);
+    /// Takes the empty outbox of a connection back.
+    pub(crate) fn recycle(&mut self, id: ConnId, mut outbox: Box<Outbox>) {
+        if let Some(timer) = outbox.expiry_timer.take() {
+            self.wheel.cancel(timer, Timer::Expiry(id));
         }
         outbox.reset();
         if self.outbox_pool.len() < OUTBOX_POOL_MAX {
@@ -308,7 +308,7 @@ impl<T: Transport> Shard<T> {
             let now = self.api.now.get();
             let completed = self.api.waiters.complete(ticket, outcome, now);
             if let Some(timer) = completed.timer {
-                self.wheel.cancel(timer);
+                self.wheel.cancel(timer, Timer::Waiter(ticket));
             }
             if let Some((request, answer)) = completed.reply {
                 self.reply(ticket, &request, answer);
@@ -493,7 +493,6 @@ impl<T: Transport> Shard<T> {
             self.drop_conn(id);
             return;
         }
-        conn.armed = Tick::NEVER;
         self.arm(id, now);
         self.finish_closing(id);
     }
@@ -524,10 +523,13 @@ impl<T: Transport> Shard<T> {
         let Some(mut conn) = self.arena.remove(id) else {
             return;
         };
+        if let Some(timer) = conn.timer {
+            self.wheel.cancel(timer, Timer::Conn(id));
+        }
         if let Some(mut outbox) = conn.outbox.take() {
             self.cells().outbox_bytes.sub(outbox.len() as u64);
             outbox.clear();
-            self.recycle(outbox);
+            self.recycle(id, outbox);
         }
         if matches!(&conn.phase, Phase::Closing(closing) if closing.holds_place) {
             self.discount_source(id.slot, self.api.now.get());

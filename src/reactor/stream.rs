@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
-use crate::base::time::{Now, Tick, millis};
+use crate::base::time::{Now, millis};
 use crate::net::stream::Transport;
 use crate::protocol::stream::{Stream, Verdict};
 use crate::reactor::api::intake::{Acceptance, accept};
@@ -32,7 +32,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         conn.phase = Phase::Stream(stream);
-        conn.armed = Tick::NEVER;
+        self.arm(id, now);
         let due = settings.heartbeat.after_opening(now.tick(), random);
         self.arena.set_due(id.slot, due);
         self.arena.set_leave(id.slot, leave);

@@ -25,8 +25,8 @@ pub(crate) struct Outbox {
     stalled_since_ms: Option<u64>,
     /// Before this moment no waiting message's time is over; the message it was set for may have gone.
     expires_ms: Option<u64>,
-    /// The timer that looks for messages whose time is over, and when it fires.
-    pub(crate) expiry_timer: Option<(u64, TimerId)>,
+    /// The timer that looks for messages whose time is over.
+    pub(crate) expiry_timer: Option<TimerId>,
 }
 
 /// A message in the outbox.

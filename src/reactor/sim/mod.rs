@@ -24,6 +24,7 @@ mod order;
 mod plant;
 mod steps;
 mod sweep;
+mod timer;
 mod wire;
 mod world;
 
