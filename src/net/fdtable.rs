@@ -62,25 +62,36 @@ pub fn raise_descriptors_max() {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::fs::{self, File};
+    use std::path::Path;
+    use std::sync::mpsc;
 
     use super::*;
 
+    /// Whether the calling thread has a descriptor of the file.
+    fn is_open(path: &Path) -> bool {
+        let mut links = fs::read_dir("/proc/thread-self/fd").unwrap();
+        links.any(|link| fs::read_link(link.unwrap().path()).is_ok_and(|target| target == path))
+    }
+
     #[test]
     fn a_descriptor_opened_after_the_split_is_invisible_outside() {
-        let (table, fd) = std::thread::spawn(|| {
-            let table = FdTable::for_this_thread();
-            let file = std::fs::File::open("/dev/null").unwrap();
-            (table, file.as_raw_fd())
-        })
-        .join()
-        .unwrap();
-        if table.is_own() {
-            let file = std::fs::File::open("/dev/null").unwrap();
-            assert!(
-                file.as_raw_fd() <= fd,
-                "the other thread's descriptor took a number of ours"
-            );
-        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("own");
+        let (opened, is_opened) = mpsc::channel();
+        let (looked, has_looked) = mpsc::channel::<()>();
+        let file = path.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let table = FdTable::for_this_thread();
+                let _file = File::create(&file).unwrap();
+                opened.send((table.is_own(), is_open(&file))).unwrap();
+                has_looked.recv().unwrap();
+            });
+            let (is_own, is_open_there) = is_opened.recv().unwrap();
+            assert!(is_open_there);
+            assert_eq!(is_open(&path), !is_own);
+            looked.send(()).unwrap();
+        });
     }
 }

@@ -179,7 +179,9 @@ impl Layer {
             opening.news.cost_us += received.cost_us;
             opening.news.secured = received.secured;
         }
-        send(session, socket);
+        if session.owes() {
+            send(session, socket);
+        }
         if received.plaintext == 0
             && let Some(failure) = session.take_failure()
         {
@@ -197,22 +199,10 @@ impl Layer {
             Tls::Awaited(_) => return Io::Closed,
             Tls::None => return outcome(retry(|| socket.write(bytes))),
         };
-        if !session.outgoing().is_empty() {
-            match send(session, socket) {
-                // Records of the session's own; ours come behind them.
-                Io::Ready(0) => {}
-                taken @ (Io::Ready(_)
-                | Io::Silent
-                | Io::Blocked
-                | Io::Closed
-                | Io::Failed(_)
-                | Io::Refused(_)) => return taken,
-            }
-        }
-        if session.seal(bytes) == 0 {
-            return Io::Closed;
-        }
-        send(session, socket)
+        // Behind records of the session's own, so that they leave together.
+        let is_lost = session.sealed() == 0 && session.seal(bytes) == 0;
+        let sent = send(session, socket);
+        if is_lost { Io::Closed } else { sent }
     }
 
     /// How many of the bytes that were to be flushed are in a record that the socket has not taken whole.
@@ -225,7 +215,7 @@ impl Layer {
 
     /// Whether records wait that the socket has not taken.
     pub(super) fn owes(&self) -> bool {
-        matches!(&self.tls, Tls::Session(session) if !session.outgoing().is_empty())
+        matches!(&self.tls, Tls::Session(session) if session.owes())
     }
 
     /// Hands the socket the records that wait: what became of that, as of any write.
@@ -240,9 +230,7 @@ impl Layer {
     pub(super) fn say_goodbye(&mut self, socket: &mut impl Write) {
         if let Tls::Session(session) = &mut self.tls {
             session.say_goodbye();
-            if !session.outgoing().is_empty() {
-                send(session, socket);
-            }
+            send(session, socket);
         }
     }
 

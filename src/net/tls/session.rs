@@ -24,6 +24,8 @@ pub struct Session {
     outgoing: Vec<u8>,
     /// Bytes of plaintext in the last of them.
     sealed: usize,
+    /// The far end waits for none of them: they are tickets, which go along with the first record that says something.
+    is_patient: bool,
     stage: Stage,
     /// Its cost has been reported.
     is_charged: bool,
@@ -94,6 +96,7 @@ impl Session {
             incoming: Vec::new(),
             outgoing: Vec::new(),
             sealed: 0,
+            is_patient: false,
             stage: Stage::Opening,
             is_charged: false,
             is_secured: false,
@@ -174,6 +177,9 @@ impl Session {
             // A message of the handshake beyond all measure.
             self.fail(TlsFailure::Misbehaved);
         }
+        self.is_patient = received.secured.is_some()
+            && self.stage == Stage::Open
+            && matches!(self.state, State::Compact(_));
         // Exactly as much as needed: many connections may hold a piece of something.
         self.incoming = if self.has_failed() || self.is_over() {
             Vec::new()
@@ -239,9 +245,11 @@ impl Session {
         }
     }
 
-    /// Puts as much plaintext as one record holds into the records to send, if none waits; how much that was.
+    /// Puts as much plaintext as one record holds behind the records to send, if none with plaintext waits; how much that
+    /// was.
     pub fn seal(&mut self, plaintext: &[u8]) -> usize {
-        debug_assert!(self.outgoing.is_empty(), "a record waits already");
+        debug_assert_eq!(self.sealed, 0, "a record waits already");
+        self.is_patient = false;
         let plaintext = &plaintext[..plaintext.len().min(PLAINTEXT_BYTES_MAX)];
         let is_sealed = match &mut self.state {
             State::Compact(compact) => compact.seal(plaintext, &mut self.outgoing),
@@ -258,7 +266,7 @@ impl Session {
     pub fn say_goodbye(&mut self) {
         let is_due = matches!(self.stage, Stage::Open | Stage::Over) && !self.has_said_goodbye;
         if is_due {
-            self.has_said_goodbye = true;
+            (self.has_said_goodbye, self.is_patient) = (true, false);
             if let State::Compact(compact) = &mut self.state {
                 compact.say_goodbye(&mut self.outgoing);
             } else {
@@ -318,6 +326,11 @@ impl Session {
     /// Records that the socket is to be given.
     pub fn outgoing(&self) -> &[u8] {
         &self.outgoing
+    }
+
+    /// Whether there are some, and the far end may wait for them.
+    pub fn owes(&self) -> bool {
+        !self.outgoing.is_empty() && !self.is_patient
     }
 
     /// Notes that the socket took some of them; once it has them all, how much plaintext that was.

@@ -201,10 +201,6 @@ impl Pair {
     fn say(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut read = Vec::new();
         let mut taken = 0;
-        // Records of the session's own go first.
-        let own = self.near.outgoing().to_vec();
-        self.near.take_sent(own.len());
-        self.deliver(&own);
         while taken < bytes.len() {
             let count = self.near.seal(&bytes[taken..]);
             assert_ne!(count, 0, "nothing can be sealed");

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection};
 
 use super::{Authority, Pair, far_builder, policy};
@@ -206,6 +207,37 @@ fn what_is_said_while_a_record_is_incomplete_arrives() {
 }
 
 #[test]
+fn tickets_go_along_with_the_first_record_that_says_something() {
+    let authority = Authority::new();
+    let policy = policy(&authority.tls(), &TicketKeys::new().unwrap());
+    for (version, is_latest) in [(&TLS12, false), (&TLS13, true)] {
+        let config = far_builder(&[version])
+            .with_root_certificates(authority.roots())
+            .with_no_client_auth();
+        let mut pair = Pair::new(&policy, config);
+        while pair.secured.is_none() {
+            let mut sent = Vec::new();
+            pair.far.write_tls(&mut sent).unwrap();
+            pair.feed(&sent);
+            if pair.near.owes() {
+                let records = pair.near.outgoing().to_vec();
+                pair.near.take_sent(records.len());
+                pair.deliver(&records);
+            }
+        }
+        assert_eq!(
+            !pair.near.outgoing().is_empty(),
+            is_latest,
+            "tickets are held"
+        );
+        assert!(!pair.far.is_handshaking(), "it has all it waits for");
+        assert_eq!(pair.far.tls13_tickets_received(), 0);
+        assert_eq!(pair.say(b"welcome"), b"welcome");
+        assert_eq!(pair.far.tls13_tickets_received(), u32::from(is_latest));
+    }
+}
+
+#[test]
 fn a_goodbye_is_heard_and_said_once() {
     let authority = Authority::new();
     let policy = policy(&authority.tls(), &TicketKeys::new().unwrap());
@@ -232,7 +264,7 @@ fn a_goodbye_is_heard_and_said_once() {
 fn renegotiation_is_refused() {
     let authority = Authority::new();
     let policy = policy(&authority.tls(), &TicketKeys::new().unwrap());
-    let far = far_builder(&[&rustls::version::TLS12])
+    let far = far_builder(&[&TLS12])
         .with_root_certificates(authority.roots())
         .with_no_client_auth();
     let mut pair = Pair::new(&policy, far);
