@@ -1,5 +1,6 @@
 //! What other threads ask of a shard, and the timers that fire in it.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::close::CloseReason;
@@ -35,7 +36,7 @@ impl<T: Transport> Shard<T> {
                 reply.send(is_there).ok();
             }
             Command::List(listing) => self.list(*listing),
-            Command::Reload => self.settings = self.node.settings.load_full(),
+            Command::Reload => self.settings = Rc::new(self.node.settings.load_full()),
             Command::Drain(order) => self.begin_drain(&order, now),
             Command::Resume => self.end_drain(),
             Command::CloseLines => {

@@ -1,6 +1,6 @@
 //! From bytes to events: what a readable connection has to say, by what it is doing.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use crate::base::close::CloseReason;
 use crate::base::id::ConnId;
@@ -131,7 +131,7 @@ impl<T: Transport> Shard<T> {
 
     fn handle_head(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
         let retry_after_s = 1 + self.roll() % RETRY_AFTER_SPREAD_S;
-        let settings = Arc::clone(&self.settings);
+        let settings = Rc::clone(&self.settings);
         let gate = Gate {
             head: settings.heads,
             authenticator: &settings.authenticator,

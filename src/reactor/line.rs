@@ -1,6 +1,6 @@
 //! An authenticated line, from its claim on the device to the verdicts on its frames.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use crate::base::close::CloseReason;
 use crate::base::id::{ConnId, MessageId};
@@ -138,7 +138,7 @@ impl<T: Transport> Shard<T> {
         if bytes.is_empty() {
             return;
         }
-        let settings = Arc::clone(&self.settings);
+        let settings = Rc::clone(&self.settings);
         if !self.admits_bytes(id, bytes.len(), now) {
             return self.close(id, CloseReason::PolicyViolation);
         }

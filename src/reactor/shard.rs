@@ -50,7 +50,9 @@ use crate::ws::frame::Opcode;
 pub(crate) struct Shard<T: Transport> {
     pub(crate) id: ShardId,
     pub(crate) node: Arc<Node>,
-    pub(crate) settings: Arc<Settings>,
+    /// Counted here once more: whoever handles frames holds on to it, and the count of the `Arc`, which all reactors share,
+    /// would travel between cores with every read.
+    pub(crate) settings: Rc<Arc<Settings>>,
     pub(crate) arena: Arena<Conn<T>>,
     /// Most connections the shard may hold.
     pub(crate) slots_max: u32,
@@ -149,7 +151,7 @@ impl<T: Transport> Shard<T> {
     ) -> Self {
         Self {
             id: api.shard,
-            settings: node.settings.load_full(),
+            settings: Rc::new(node.settings.load_full()),
             arena: Arena::new(slots_max),
             slots_max,
             wheel: Wheel::new(),

@@ -3,6 +3,7 @@
 //! A stream is a connection like a line: the same decoder, outbox, sweep and burial. It is in nobody's presence. What
 //! bounds it is its window: with so many records unanswered, or its own answers unread, it is not read any further.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::close::CloseReason;
@@ -24,7 +25,7 @@ impl<T: Transport> Shard<T> {
     /// Makes the connection a stream of the back end named, and welcomes it.
     pub(crate) fn open_stream(&mut self, id: ConnId, service: &str, now: Now) {
         let random = self.roll();
-        let settings = Arc::clone(&self.settings);
+        let settings = Rc::clone(&self.settings);
         let window = settings.api.stream_window;
         let stream = Box::new(Stream::new(service, window, now));
         let leave = now.tick().after(settings.api.stream_idle_timeout);
@@ -61,7 +62,7 @@ impl<T: Transport> Shard<T> {
         if bytes.is_empty() {
             return;
         }
-        let settings = Arc::clone(&self.settings);
+        let settings = Rc::clone(&self.settings);
         let message_bytes_max = settings.limits.message_bytes_max.as_usize();
         let mut out = Vec::new();
         let mut taken = 0;

@@ -164,11 +164,11 @@ impl<T: Transport> Shard<T> {
 
     /// Moves this shard's presence words to where they belong after the table has grown, some at a time.
     pub(crate) fn rehome(&mut self) {
-        let node = Arc::clone(&self.node);
-        let presence = &node.presence;
-        if !presence.is_rehoming(self.id) {
+        if !self.node.presence.is_rehoming(self.id) {
             return;
         }
+        let node = Arc::clone(&self.node);
+        let presence = &node.presence;
         let from = self.sweep.rehomed;
         let end = from
             .saturating_add(REHOMED_SLOTS_MAX)

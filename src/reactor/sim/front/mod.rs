@@ -40,7 +40,7 @@ impl Bench {
         let settings = Arc::new(Settings::load(&config).unwrap());
         world.node.settings.store(Arc::clone(&settings));
         for shard in &mut world.shards {
-            shard.settings = Arc::clone(&settings);
+            shard.settings = Rc::new(Arc::clone(&settings));
             shard.api.is_hyper_alone.set(is_hyper_alone);
         }
         let mut lines = Vec::new();
