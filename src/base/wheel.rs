@@ -55,7 +55,7 @@ impl<K: Copy + PartialEq> Wheel<K> {
     }
 
     /// Has the timer of a key expire at the deadline, unless it does so earlier; schedules one if there is none.
-    pub fn bring_forward(&mut self, id: Option<TimerId>, deadline_ms: u64, key: K) -> TimerId {
+    pub fn hasten(&mut self, id: Option<TimerId>, deadline_ms: u64, key: K) -> TimerId {
         if let Some(id) = id {
             let armed_ms = self.deadline(id, key);
             if armed_ms.is_some_and(|armed_ms| armed_ms <= deadline_ms) {
@@ -404,11 +404,11 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_is_brought_forward_and_never_put_off() {
+    fn a_timer_is_hastened_and_never_put_off() {
         let mut wheel = Wheel::new();
         let mut timer = None;
         for (deadline_ms, expected_ms) in [(500, 500), (900, 500), (300, 300), (300, 300)] {
-            let id = wheel.bring_forward(timer, deadline_ms, 'a');
+            let id = wheel.hasten(timer, deadline_ms, 'a');
             assert_eq!(
                 (wheel.deadline(id, 'a'), wheel.len()),
                 (Some(expected_ms), 1)
@@ -416,7 +416,7 @@ mod tests {
             timer = Some(id);
         }
         assert_eq!(expired_at(&mut wheel, 300), ['a']);
-        let id = wheel.bring_forward(timer, 900, 'a');
+        let id = wheel.hasten(timer, 900, 'a');
         assert_eq!(wheel.deadline(id, 'a'), Some(900));
     }
 

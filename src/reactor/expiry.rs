@@ -37,7 +37,7 @@ impl<T: Transport> Shard<T> {
             return;
         };
         let timer = Timer::Expiry(id);
-        outbox.expiry_timer = Some(self.wheel.bring_forward(outbox.expiry_timer, at, timer));
+        outbox.expiry_timer = Some(self.wheel.hasten(outbox.expiry_timer, at, timer));
     }
 
     /// A message's time may be over: the flush drops it, and sets the timer again if there are others.

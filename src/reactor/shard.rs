@@ -243,7 +243,7 @@ impl<T: Transport> Shard<T> {
         if let Some((deadline, _)) = conn.deadline(&self.settings) {
             // A deadline that has passed already still waits for the next tick: timers fire outside of visits.
             let at = deadline.max(Tick(now.tick().0 + 1));
-            conn.timer = Some(self.wheel.bring_forward(conn.timer, at.ms(), timer));
+            conn.timer = Some(self.wheel.hasten(conn.timer, at.ms(), timer));
         } else if let Some(id) = conn.timer.take() {
             self.wheel.cancel(id, timer);
         }
