@@ -52,6 +52,10 @@ pub(crate) struct Shard<T: Transport> {
     pub(crate) node: Arc<Node>,
     /// Counted here once more: whoever handles frames holds on to it, and the count of the `Arc`, which all reactors share,
     /// would travel between cores with every read.
+    #[expect(
+        clippy::redundant_allocation,
+        reason = "two counts, not two boxes, are what is wanted"
+    )]
     pub(crate) settings: Rc<Arc<Settings>>,
     pub(crate) arena: Arena<Conn<T>>,
     /// Most connections the shard may hold.

@@ -68,7 +68,9 @@ fn the_real_server_closes_who_does_not_read_and_takes_it_back() {
     let run = run_real("slow", &[&SLOW[..], &flood].concat());
     assert!(run.passed, "{}", run.faults());
     assert_eq!(run.figure("slow.lines"), 3.0);
-    assert_eq!(run.figure("slow.closed_by_server"), 3.0);
-    assert_eq!(run.figure("slow.lines_back"), 3.0);
+    // Where the machine is busy, what is left of the flood closes some of them once more.
+    let closed = run.figure("slow.closed_by_server");
+    assert!(closed >= 3.0, "{closed}");
+    assert_eq!(run.figure("slow.lines_back"), closed);
     assert!(run.figure("messages.away") > 0.0);
 }
