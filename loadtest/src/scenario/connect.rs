@@ -8,6 +8,7 @@ use crate::arg::{CommonArg, parse_factor, parse_some_rate};
 use crate::dialect::Template;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count};
+use crate::scenario::sending::judge_unsent;
 use crate::scenario::{LATE_SHARE_MAX, RunError, Stage};
 use crate::screen::Screen;
 use crate::swarm::Habit;
@@ -97,6 +98,7 @@ fn report(arg: &ConnectArg, rungs: &[Rung], record: &mut Record) {
     for rung in rungs {
         record.add(rung.figures());
     }
+    judge_unsent(record, rungs.iter().flat_map(|rung| &rung.catch.witnesses));
     let held = rungs.iter().rfind(|rung| rung.fault(arg).is_none());
     let broken = rungs.iter().find_map(|rung| Some((rung, rung.fault(arg)?)));
     if let Some(rung) = held {

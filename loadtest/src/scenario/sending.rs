@@ -6,7 +6,9 @@ use crate::arg::SendArg;
 use crate::dialect::Dialect;
 use crate::name::Row;
 use crate::oracle::Verdict;
+use crate::oracle::ledger::Ledger;
 use crate::oracle::whereabouts::Whereabouts;
+use crate::oracle::witness::Witness;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::{BUSY_MAX, LATE_SHARE_MAX, RunError, Stage, ramp_warning};
@@ -206,10 +208,22 @@ pub(super) fn warnings(book: &Book) -> Vec<String> {
 }
 
 /// What the server cannot account for.
-pub(super) fn lies(verdict: &Verdict) -> Vec<String> {
+fn lies(verdict: &Verdict) -> Vec<String> {
     let lies = verdict.unaccounted().into_iter().filter(|(_, n)| *n > 0);
     lies.map(|(name, n)| format!("{n} messages {name}"))
         .collect()
+}
+
+/// Judges lines that nothing was sent to: what came all the same is a fault, and only then a figure.
+pub(super) fn judge_unsent<'w>(
+    record: &mut Record,
+    witnesses: impl IntoIterator<Item = &'w Witness>,
+) {
+    let verdict = Verdict::reach(&Ledger::empty(), witnesses, &Whereabouts::default());
+    let strays = verdict_figures("messages", &verdict).into_iter();
+    let is_stray = |figure: &Figure| figure.value > 0.0;
+    record.add(strays.filter(is_stray));
+    record.faults.extend(lies(&verdict));
 }
 
 /// What went wrong with messages and the connections they left on.

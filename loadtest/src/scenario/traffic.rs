@@ -218,6 +218,7 @@ impl Account {
             record.series.extend(timeline.series("delivery"));
         }
         if books.is_empty() {
+            sending::judge_unsent(record, &catch.witnesses);
             return Verdict::default();
         }
         record.add_latency("delivery", &catch.delivery());
