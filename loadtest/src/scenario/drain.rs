@@ -12,7 +12,6 @@ use crate::report::{Figure, Record};
 use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
 use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell};
-use crate::scenario::storm::back_figures;
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, api, ramp_warning, time_setting};
 use crate::screen::Screen;
@@ -128,8 +127,8 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &end));
     record.add(drain.figures());
-    record.add(back_figures("drain", &drain.spell, &catch));
-    record.add(drain.spell.figures("drain", &catch));
+    drain.spell.report_back("drain", &catch, &mut record);
+    drain.spell.report("drain", &catch, &mut record);
     record.warnings.extend(ramp_warning(&end.total));
     record.warnings.extend(arg.returning.warning(&catch));
     if moves && arg.traffic.push_rate > 0.0 {

@@ -107,6 +107,7 @@ impl Sent {
         record.add([Figure::new("lines.lost", count(end.total.lost), "")]);
         record.add(reach.map(|(name, n)| Figure::new(format!("{scenario}.{name}"), n, "")));
         record.add(rate_figures(scenario, warm, end, book));
+        record.add_quantiles(&format!("{scenario}.lateness"), &book.lateness);
         record.add_latency(&format!("{scenario}.delivery"), &catch.delivery());
         record.add_latency(&format!("{scenario}.round_trip"), &book.round_trip);
         record.add(verdict_figures("messages", &verdict));
@@ -156,7 +157,6 @@ fn rate_figures(scenario: &str, from: &Reading, to: &Reading, book: &Book) -> Ve
             Figure::new(CPU_PER_MESSAGE, per_message, "µs"),
         ]);
     }
-    figures.extend(book.lateness.figures(&format!("{scenario}.lateness")));
     let words = book.words.iter();
     figures.extend(words.map(|(word, (_, n))| own(&format!("status.{word}"), count(*n), "")));
     figures
