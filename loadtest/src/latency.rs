@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::iterators::IterationValue;
-use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
 use crate::report::Figure;
@@ -41,7 +41,7 @@ const DIGITS: u8 = 3;
 const STEPS_PER_HALF: u32 = 5;
 
 /// The quantiles every latency is shown with.
-const QUANTILES: [(&str, f64); 5] = [
+pub(crate) const QUANTILES: [(&str, f64); 5] = [
     ("p50", 0.5),
     ("p90", 0.9),
     ("p99", 0.99),
@@ -114,6 +114,19 @@ impl Latency {
         })
     }
 
+    /// What [`Distribution::histogram`] holds.
+    pub(crate) fn decode(text: &str) -> Result<Self, String> {
+        let bytes = STANDARD.decode(text).map_err(|error| error.to_string())?;
+        let histogram: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut &*bytes)
+            .map_err(|error| error.to_string())?;
+        let bounds = (histogram.low(), histogram.high(), histogram.sigfig());
+        if bounds != (LOWEST_NS, HIGHEST_NS, DIGITS) {
+            return Err("its bounds are others".to_owned());
+        }
+        Ok(Self(Some(Box::new(histogram))))
+    }
+
     fn encode(&self) -> Option<String> {
         let mut bytes = Vec::new();
         let written = V2DeflateSerializer::new().serialize(self.0.as_deref()?, &mut bytes);
@@ -147,7 +160,42 @@ impl Latency {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{Rng as _, SeedableRng as _};
+
     use super::*;
+
+    #[test]
+    fn parts_that_were_kept_and_read_back_are_together_the_histogram_of_the_whole() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut whole = Latency::new();
+        let mut parts = [const { Latency::new() }; 3];
+        for _ in 0..20_000 {
+            // As many of each magnitude, and some beyond both bounds.
+            let ns = 10_f64.powf(random.random_range(2.0..12.0));
+            let latency = Duration::from_secs_f64(ns / 1e9);
+            whole.record(latency);
+            parts[random.random_range(0..3)].record(latency);
+        }
+        let mut merged = Latency::new();
+        for part in &parts {
+            let kept = part.distribution().unwrap().histogram.unwrap();
+            merged.merge(&Latency::decode(&kept).unwrap());
+        }
+        assert_eq!(merged.0, whole.0);
+        assert_eq!(merged.distribution(), whole.distribution());
+    }
+
+    #[test]
+    fn what_is_no_histogram_of_ours_is_refused() {
+        let other = Histogram::new_with_max(1_000, 2).unwrap();
+        let other = Latency(Some(Box::new(other))).encode().unwrap();
+        for text in ["", "~", "AAAA", &other] {
+            assert!(Latency::decode(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn quantiles_come_from_all_merged_threads() {

@@ -110,6 +110,11 @@ impl Figure {
         }
     }
 
+    /// A count as it was counted.
+    pub(crate) fn whole(&self) -> u64 {
+        rounded(self.value)
+    }
+
     /// The least and the most of all rounds.
     pub(crate) fn range(&self) -> (f64, f64) {
         let least = self.rounds.iter().copied().fold(self.value, f64::min);

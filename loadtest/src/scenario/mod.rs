@@ -14,7 +14,7 @@ pub(crate) mod ladder;
 mod ordeal;
 pub(crate) mod push;
 mod reading;
-mod returning;
+pub(crate) mod returning;
 mod sending;
 pub(crate) mod slow;
 pub(crate) mod soak;

@@ -56,7 +56,7 @@ pub(super) fn stray_fault(catch: &Catch, timeout: Duration, failures_max: u64) -
 }
 
 /// Within what time so many of `ended` lines were back.
-fn back_figures(key: &str, back: &Latency, ended: u64, returned: u64) -> Vec<Figure> {
+pub(crate) fn back_figures(key: &str, back: &Latency, ended: u64, returned: u64) -> Vec<Figure> {
     let shares = [("50", 0.5), ("90", 0.9), ("99", 0.99), ("100", 1.0)];
     let times = shares.iter().filter_map(|(name, share)| {
         let seconds = back.share_done(*share, ended)?;

@@ -80,14 +80,17 @@ pub(crate) fn output_at(
     command.output().unwrap()
 }
 
-pub(crate) fn read_record(results: &Path, output: &Output) -> Value {
+/// The directory of the only run in `results`.
+pub(crate) fn directory(results: &Path, output: &Output) -> PathBuf {
     let mut directories = std::fs::read_dir(results).unwrap();
-    let directory = directories
-        .next()
-        .unwrap_or_else(|| panic!("no record: {output:?}"))
-        .unwrap();
-    let text = std::fs::read_to_string(directory.path().join("record.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
+    let directory = directories.next();
+    let directory = directory.unwrap_or_else(|| panic!("no record: {output:?}"));
+    directory.unwrap().path()
+}
+
+pub(crate) fn read_record(results: &Path, output: &Output) -> Value {
+    let file = directory(results, output).join("record.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
 pub(crate) const SHORT: [&str; 6] = [
