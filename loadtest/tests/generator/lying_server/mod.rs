@@ -82,6 +82,9 @@ pub(crate) struct LyingServer {
     state: Arc<Mutex<State>>,
 }
 
+/// What is done with a connection.
+type Serve = fn(&Mutex<State>, TcpStream);
+
 const PING: &str = "taut";
 const LONG: usize = 100;
 const LAPSE: Range<u32> = 50..70;
@@ -146,26 +149,21 @@ impl LyingServer {
             peer: peer.local_addr()?,
             state: state.clone(),
         };
-        let lines_state = state.clone();
-        thread::spawn(move || {
-            devices
-                .incoming()
-                .flatten()
-                .for_each(|s| welcome(&lines_state, s))
-        });
-        let streams_state = state.clone();
-        thread::spawn(move || {
-            for stream in peer.incoming().flatten() {
-                let state = streams_state.clone();
-                thread::spawn(move || record::serve_stream(&state, stream));
-            }
-        });
-        thread::spawn(move || {
-            for stream in api.incoming().flatten() {
-                let state = state.clone();
-                thread::spawn(move || answer_all(&state, stream));
-            }
-        });
+        // Each in a thread of its own: one whose request is late keeps nobody waiting.
+        let ends: [(TcpListener, Serve); 3] = [
+            (devices, welcome),
+            (peer, record::serve_stream),
+            (api, answer_all),
+        ];
+        for (listener, serve) in ends {
+            let state = state.clone();
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let state = state.clone();
+                    thread::spawn(move || serve(&state, stream));
+                }
+            });
+        }
         Ok(server)
     }
 
@@ -194,7 +192,7 @@ impl LyingServer {
 }
 
 /// Upgrades a line, pings it once, and serves it.
-fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
+fn welcome(state: &Mutex<State>, stream: TcpStream) {
     let (number, lie) = state.lock().next_line();
     let (mut device, mut account) = (String::new(), String::new());
     // Whoever pushes once the device has its 101 finds the line.
@@ -233,11 +231,8 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
     if let Some(mut entering) = entering {
         entering.enter(&device, line);
     }
-    let state = state.clone();
-    thread::spawn(move || {
-        record::serve_line(&state, socket, &device, number);
-        state.lock().leave(&device, number);
-    });
+    record::serve_line(state, socket, &device, number);
+    state.lock().leave(&device, number);
 }
 
 /// Serves one keep-alive connection to its end.
