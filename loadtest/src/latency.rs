@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::iterators::IterationValue;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
 use crate::report::Figure;
@@ -14,25 +17,31 @@ use crate::series::with_digits;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Latency(Option<Box<Histogram<u64>>>);
 
-/// A latency by percentiles: many where it is steep, that is towards 100.
+/// A latency as a record keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Distribution {
     /// How many were recorded.
     pub(crate) count: u64,
     /// As in figures.
     pub(crate) unit: String,
-    /// Percentile, and the latency that so many in a hundred did not exceed.
+    /// Percentile, and the latency that so many in a hundred did not exceed: many where it is steep, that is towards 100.
+    /// Empty if no plot shows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) percentiles: Vec<(f64, f64)>,
+    /// All of it, in nanoseconds: HdrHistogram's V2 compressed form in base64. Earlier records have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) histogram: Option<String>,
 }
 
 const LOWEST_NS: u64 = 1_000;
 const HIGHEST_NS: u64 = 120_000_000_000;
+const DIGITS: u8 = 3;
 
 /// Percentiles kept on each half of the way that is left to 100.
 const STEPS_PER_HALF: u32 = 5;
 
 /// The quantiles every latency is shown with.
-const QUANTILES: [(&str, f64); 5] = [
+pub(crate) const QUANTILES: [(&str, f64); 5] = [
     ("p50", 0.5),
     ("p90", 0.9),
     ("p99", 0.99),
@@ -79,10 +88,9 @@ impl Latency {
         (0.0 < wanted && wanted <= count).then(|| self.quantile(wanted / count))
     }
 
-    /// All percentiles in detail; `None` when nothing was recorded.
+    /// The histogram and all percentiles in detail; `None` when nothing was recorded.
     pub(crate) fn distribution(&self) -> Option<Distribution> {
-        let histogram = self.0.as_ref()?;
-        let steps = histogram.iter_quantiles(STEPS_PER_HALF);
+        let steps = self.0.as_ref()?.iter_quantiles(STEPS_PER_HALF);
         let percentile = |step: IterationValue<u64>| {
             let latency = Duration::from_nanos(step.value_iterated_to());
             (
@@ -90,11 +98,40 @@ impl Latency {
                 with_digits(latency.as_secs_f64() * 1e6),
             )
         };
+        Some(Distribution {
+            percentiles: steps.map(percentile).collect(),
+            ..self.unplotted()?
+        })
+    }
+
+    /// The histogram alone.
+    pub(crate) fn unplotted(&self) -> Option<Distribution> {
         (self.count() > 0).then(|| Distribution {
             count: self.count(),
             unit: "µs".to_owned(),
-            percentiles: steps.map(percentile).collect(),
+            percentiles: Vec::new(),
+            histogram: self.encode(),
         })
+    }
+
+    /// What [`Distribution::histogram`] holds.
+    pub(crate) fn decode(text: &str) -> Result<Self, String> {
+        let bytes = STANDARD.decode(text).map_err(|error| error.to_string())?;
+        let histogram: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut &*bytes)
+            .map_err(|error| error.to_string())?;
+        let bounds = (histogram.low(), histogram.high(), histogram.sigfig());
+        if bounds != (LOWEST_NS, HIGHEST_NS, DIGITS) {
+            return Err("its bounds are others".to_owned());
+        }
+        Ok(Self(Some(Box::new(histogram))))
+    }
+
+    fn encode(&self) -> Option<String> {
+        let mut bytes = Vec::new();
+        let written = V2DeflateSerializer::new().serialize(self.0.as_deref()?, &mut bytes);
+        debug_assert!(written.is_ok(), "a vector takes every byte: {written:?}");
+        written.ok().map(|_| STANDARD.encode(bytes))
     }
 
     /// A figure for each usual quantile, in microseconds; none when nothing was recorded.
@@ -114,7 +151,7 @@ impl Latency {
     fn histogram(&mut self) -> &mut Histogram<u64> {
         self.0.get_or_insert_with(|| {
             #[expect(clippy::expect_used, reason = "constant bounds")]
-            let histogram = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, 3)
+            let histogram = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS)
                 .expect("the bounds are in order");
             Box::new(histogram)
         })
@@ -123,7 +160,42 @@ impl Latency {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{Rng as _, SeedableRng as _};
+
     use super::*;
+
+    #[test]
+    fn parts_that_were_kept_and_read_back_are_together_the_histogram_of_the_whole() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut whole = Latency::new();
+        let mut parts = [const { Latency::new() }; 3];
+        for _ in 0..20_000 {
+            // As many of each magnitude, and some beyond both bounds.
+            let ns = 10_f64.powf(random.random_range(2.0..12.0));
+            let latency = Duration::from_secs_f64(ns / 1e9);
+            whole.record(latency);
+            parts[random.random_range(0..3)].record(latency);
+        }
+        let mut merged = Latency::new();
+        for part in &parts {
+            let kept = part.distribution().unwrap().histogram.unwrap();
+            merged.merge(&Latency::decode(&kept).unwrap());
+        }
+        assert_eq!(merged.0, whole.0);
+        assert_eq!(merged.distribution(), whole.distribution());
+    }
+
+    #[test]
+    fn what_is_no_histogram_of_ours_is_refused() {
+        let other = Histogram::new_with_max(1_000, 2).unwrap();
+        let other = Latency(Some(Box::new(other))).encode().unwrap();
+        for text in ["", "~", "AAAA", &other] {
+            assert!(Latency::decode(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn quantiles_come_from_all_merged_threads() {

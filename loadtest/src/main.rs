@@ -20,6 +20,7 @@ mod latency;
 mod line;
 mod machine;
 mod make;
+mod merge;
 mod name;
 mod node;
 mod oracle;
@@ -51,10 +52,12 @@ use crate::command::Scenario;
 use crate::compare::CompareArg;
 use crate::diff::DiffArg;
 use crate::make::Make;
+use crate::merge::MergeArg;
 use crate::node::rival::store::Store;
 use crate::plan::Plan;
 use crate::report::Record;
 use crate::scenario::RunError;
+use crate::screen::Screen;
 
 /// Load generator for push servers
 #[derive(Debug, Parser)]
@@ -82,6 +85,7 @@ enum Command {
     Scenario(Scenario),
     Compare(CompareArg),
     Diff(DiffArg),
+    Merge(MergeArg),
     Report(ReportArg),
     Install(InstallArg),
 }
@@ -104,8 +108,8 @@ struct InstallArg {
     makes: Vec<Make>,
 }
 
-/// What `diff` ends with when there is nothing to compare; clap ends with it when it does not understand.
-const NO_DIFF: u8 = 2;
+/// What `diff` and `merge` end with when records do not go together; clap ends with it when it does not understand.
+const NO_MATCH: u8 = 2;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
@@ -116,10 +120,11 @@ fn main() -> ExitCode {
         Some(Command::Diff(arg)) => match diff::run(arg) {
             Ok(false) => ExitCode::SUCCESS,
             Ok(true) => ExitCode::FAILURE,
-            Err(error) => {
-                screen::print_error(&error);
-                NO_DIFF.into()
-            }
+            Err(error) => unmatched(&error),
+        },
+        Some(Command::Merge(arg)) => match merge::run(arg) {
+            Ok(record) => ended(finish(&record, &Screen::open(), &arg.record)),
+            Err(error) => unmatched(&error),
         },
         Some(Command::Report(arg)) => ended(write_reports(arg)),
         Some(Command::Install(arg)) => ended(install(arg)),
@@ -138,18 +143,21 @@ fn ended<E: std::error::Error>(outcome: Result<bool, E>) -> ExitCode {
     }
 }
 
+fn unmatched(error: &dyn std::error::Error) -> ExitCode {
+    screen::print_error(error);
+    NO_MATCH.into()
+}
+
 fn run_scenario(scenario: &Scenario) -> Result<bool, RunError> {
     let (record, screen) = scenario.run()?;
-    screen.finish(&record);
-    Ok(keep(&record, &scenario.common().record)?)
+    Ok(finish(&record, &screen, &scenario.common().record)?)
 }
 
 fn run_plan(line: &CommandLine) -> Result<bool, RunError> {
     // Without a subcommand it is required.
     let path = line.plan.clone().unwrap_or_default();
     let (record, screen) = Plan::read(&path)?.run()?;
-    screen.finish(&record);
-    Ok(keep(&record, &line.record)?)
+    Ok(finish(&record, &screen, &line.record)?)
 }
 
 fn run_comparison(arg: &CompareArg) -> Result<bool, RunError> {
@@ -169,6 +177,12 @@ fn install(arg: &InstallArg) -> Result<bool, node::rival::store::StoreError> {
         screen::print_install(*make, Store::open().install(*make)?);
     }
     Ok(true)
+}
+
+/// Shows the results and keeps them.
+fn finish(record: &Record, screen: &Screen, arg: &RecordArg) -> io::Result<bool> {
+    screen.finish(record);
+    keep(record, arg)
 }
 
 /// Writes the record, and tells whether the run passed.

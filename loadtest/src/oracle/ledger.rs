@@ -40,6 +40,11 @@ impl Ledger {
         Self::new(names.first(), names.lines())
     }
 
+    /// A book of nothing, whatever the lines.
+    pub(crate) fn empty() -> Self {
+        Self::new(LineId(0), 0)
+    }
+
     /// Numbers the next message for a line.
     pub(crate) fn issue(&mut self, line: LineId) -> u32 {
         let place = self.place(line);

@@ -26,6 +26,8 @@ pub(crate) const BODY_BYTES_MIN: usize = TEXT_BYTES + 2;
 const EVERYBODY: LineId = LineId(u32::MAX / 2);
 /// Fences of the base64 text: a byte that ids, JSON and base64 do not use.
 pub(crate) const FENCE: u8 = b'~';
+/// What makes a body as long as it has to be.
+const PADDING: u8 = b'.';
 const RAW_BYTES: usize = 15;
 const BASE64_BYTES: usize = 20;
 const TEXT_BYTES: usize = BASE64_BYTES + 2;
@@ -61,16 +63,19 @@ impl Mark {
         body.extend_from_slice(b"\"~");
         body.extend_from_slice(&self.encode());
         body.push(FENCE);
-        body.resize(bytes.max(BODY_BYTES_MIN) - 1, b'.');
+        body.resize(bytes.max(BODY_BYTES_MIN) - 1, PADDING);
         body.push(b'"');
     }
 
-    /// Finds the mark in a received message.
+    /// Finds the mark in a received message; a body that is not as it was written has none.
     pub(crate) fn find(message: &[u8]) -> Option<Self> {
         let start = memchr::memchr(FENCE, message)? + 1;
-        let text = message.get(start..start + BASE64_BYTES)?;
-        (message.get(start + BASE64_BYTES) == Some(&FENCE)).then_some(())?;
-        Self::decode(text)
+        let (text, rest) = message[start..].split_at_checked(BASE64_BYTES)?;
+        let padding = rest.strip_prefix(&[FENCE])?;
+        let end = padding.iter().position(|byte| *byte != PADDING);
+        // A quote within a string within a string is escaped; a server may also have taken off the quotes.
+        let is_whole = end.is_none_or(|end| b"\"\\".contains(&padding[end]));
+        is_whole.then(|| Self::decode(text))?
     }
 
     fn encode(self) -> [u8; BASE64_BYTES] {
@@ -152,6 +157,19 @@ mod tests {
     #[test]
     fn a_body_is_json() {
         assert!(serde_json::from_slice::<String>(&body(64)).is_ok());
+    }
+
+    #[test]
+    fn damage_behind_the_mark_is_noticed_and_quotes_are_not_part_of_it() {
+        let good = body(64);
+        for i in BODY_BYTES_MIN - 1..63 {
+            let mut bad = good.clone();
+            bad[i] = b',';
+            assert_eq!(Mark::find(&bad), None, "byte {i}");
+        }
+        let escaped = [b"\"\\", &good[..63], b"\\\"\""].concat();
+        assert_eq!(Mark::find(&escaped), Some(MARK));
+        assert_eq!(Mark::find(&good[1..63]), Some(MARK));
     }
 
     #[test]

@@ -70,7 +70,11 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Compares both ends. Both must be still: what is under way counts as lost.
-    pub(crate) fn reach(ledger: &Ledger, witnesses: &[Witness], whereabouts: &Whereabouts) -> Self {
+    pub(crate) fn reach<'w>(
+        ledger: &Ledger,
+        witnesses: impl IntoIterator<Item = &'w Witness>,
+        whereabouts: &Whereabouts,
+    ) -> Self {
         let doubtful = ledger.count(Answer::Doubtful);
         let mut verdict = Self {
             sent: ledger.sent(),

@@ -44,7 +44,9 @@ const OVERVIEW_COLUMNS: usize = 2;
 /// All plots of a run, the telling ones first.
 pub(super) fn charts(record: &Record) -> Vec<Chart<'_>> {
     let mut charts = bars(&record.figures);
-    let latencies: Vec<_> = record.latencies.iter().map(|(n, d)| (&**n, d)).collect();
+    let plotted = record.latencies.iter();
+    let plotted = plotted.filter(|(_, latency)| !latency.percentiles.is_empty());
+    let latencies: Vec<_> = plotted.map(|(n, d)| (&**n, d)).collect();
     let of_curves = curves(record).map(Chart::Curves);
     let (own, usual): (Vec<_>, Vec<_>) = of_curves.partition(|chart| !chart.is_usual());
     charts.extend(own);

@@ -75,7 +75,7 @@ pub(crate) struct Record {
     /// Curves over time, by the key that a figure of that kind would have.
     #[serde(default)]
     pub(crate) series: BTreeMap<String, Series>,
-    /// Latencies in more detail than the figures of the same name have.
+    /// Latencies, by the key that their figures begin with.
     #[serde(default)]
     pub(crate) latencies: BTreeMap<String, Distribution>,
 }
@@ -108,6 +108,11 @@ impl Figure {
             rounds,
             ..Self::new(key, value, unit)
         }
+    }
+
+    /// A count as it was counted.
+    pub(crate) fn whole(&self) -> u64 {
+        rounded(self.value)
     }
 
     /// The least and the most of all rounds.
@@ -175,9 +180,18 @@ impl Record {
 
     /// Keeps the distribution of a latency whose figures are added elsewhere.
     pub(crate) fn keep_distribution(&mut self, key: &str, latency: &Latency) {
-        if let Some(distribution) = latency.distribution() {
-            self.latencies.insert(key.to_owned(), distribution);
-        }
+        self.keep(key, latency.distribution());
+    }
+
+    /// Adds a latency that no plot shows.
+    pub(crate) fn add_quantiles(&mut self, key: &str, latency: &Latency) {
+        self.add(latency.figures(key));
+        self.keep_histogram(key, latency);
+    }
+
+    /// Keeps the histogram of a latency that no plot shows, and whose figures are added elsewhere.
+    pub(crate) fn keep_histogram(&mut self, key: &str, latency: &Latency) {
+        self.keep(key, latency.unplotted());
     }
 
     /// Reads the record of a run from its directory, or from the file itself.
@@ -205,6 +219,12 @@ impl Record {
         fs::write(directory.join("summary.md"), summary::text(self))?;
         fs::write(directory.join("report.html"), page::html(self)?)?;
         fs::write(directory.join("chart.svg"), chart::overview(self)?)
+    }
+
+    fn keep(&mut self, key: &str, distribution: Option<Distribution>) {
+        if let Some(distribution) = distribution {
+            self.latencies.insert(key.to_owned(), distribution);
+        }
     }
 
     fn directory_name(&self) -> String {

@@ -120,6 +120,7 @@ mod tests {
             count: 9,
             unit: "µs".to_owned(),
             percentiles,
+            histogram: None,
         };
         record
             .latencies

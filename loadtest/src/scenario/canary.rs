@@ -18,7 +18,6 @@ use crate::scenario::reading::count;
 use crate::scenario::sending::{self, ARRIVAL_TIMEOUT, verdict_figures};
 use crate::scenario::{RunError, api, push_path, sources, swarm_plan};
 use crate::sender::{Medium, Sender, SenderPlan, Span};
-use crate::swarm::catch::Catch;
 use crate::swarm::ramp::Pacing;
 use crate::swarm::{Cut, Habit, Swarm, SwarmPlan};
 use crate::tls::TlsPlan;
@@ -117,9 +116,11 @@ impl Canary {
         record
             .series
             .extend(timeline.into_iter().flat_map(|line| line.series("canary")));
-        record.add(phase_figures(&self.phases, &catch));
-        record.keep_distribution("canary", &catch.delivery());
-        record.add(book.lateness.figures("canary.lateness"));
+        record.add_latency("canary", &catch.delivery());
+        for (phase, lap) in self.phases.iter().zip(&catch.laps) {
+            record.add_quantiles(&format!("canary.{}", phase.replace('-', "_")), lap);
+        }
+        record.add_quantiles("canary.lateness", &book.lateness);
         record.add([Figure::new("canary.lines_lost", count(total.lost), "")]);
         record.add(verdict_figures("canary", &verdict));
         let as_canary = |text: String| format!("canary: {text}");
@@ -144,15 +145,6 @@ impl Canary {
         }
         Ok(())
     }
-}
-
-/// The latencies of all phases together, then of each.
-fn phase_figures(phases: &[&str], catch: &Catch) -> Vec<Figure> {
-    let each = phases.iter().zip(&catch.laps);
-    let each =
-        each.flat_map(|(phase, lap)| lap.figures(&format!("canary.{}", phase.replace('-', "_"))));
-    let all = catch.delivery().figures("canary").into_iter();
-    all.chain(each).collect()
 }
 
 fn open_lines(

@@ -87,7 +87,7 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &last));
     record.add(rate_figures(&spell));
-    record.add(spell.figures("churn", &catch));
+    spell.report("churn", &catch, &mut record);
     record.warnings.extend(ramp_warning(&ramped.total));
     record.warnings.extend(arg.returning.warning(&catch));
     record.faults.extend(match by {

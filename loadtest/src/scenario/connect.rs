@@ -8,6 +8,7 @@ use crate::arg::{CommonArg, parse_factor, parse_some_rate};
 use crate::dialect::Template;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count};
+use crate::scenario::sending::judge_unsent;
 use crate::scenario::{LATE_SHARE_MAX, RunError, Stage};
 use crate::screen::Screen;
 use crate::swarm::Habit;
@@ -96,7 +97,9 @@ pub(crate) fn run(arg: &ConnectArg) -> Result<(Record, Screen), RunError> {
 fn report(arg: &ConnectArg, rungs: &[Rung], record: &mut Record) {
     for rung in rungs {
         record.add(rung.figures());
+        record.add_quantiles(&rung.key("open"), &rung.catch.opening);
     }
+    judge_unsent(record, rungs.iter().flat_map(|rung| &rung.catch.witnesses));
     let held = rungs.iter().rfind(|rung| rung.fault(arg).is_none());
     let broken = rungs.iter().find_map(|rung| Some((rung, rung.fault(arg)?)));
     if let Some(rung) = held {
@@ -157,8 +160,12 @@ impl Rung {
         Duration::from_secs_f64(f64::from(self.lines) / self.rate)
     }
 
+    fn key(&self, name: &str) -> String {
+        format!("connect.{:.0}.{name}", self.rate)
+    }
+
     fn figures(&self) -> Vec<Figure> {
-        let key = |name: &str| format!("connect.{:.0}.{name}", self.rate);
+        let key = |name: &str| self.key(name);
         let total = &self.end.total;
         let mut figures = vec![
             Figure::new(key("lines"), f64::from(self.lines), ""),
@@ -166,7 +173,6 @@ impl Rung {
             Figure::new(key("time"), self.planned().as_secs_f64(), "s"),
             Figure::new(key("late_starts"), count(total.late), ""),
         ];
-        figures.extend(self.catch.opening.figures(&key("open")));
         let generator = self.end.generator_cores_since(&self.start);
         figures.push(Figure::new(key("generator_cpu"), generator, "cores"));
         if let Some(us) = self.end.server_cpu_us_since(&self.start) {

@@ -12,7 +12,6 @@ use crate::report::{Figure, Record};
 use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
 use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell};
-use crate::scenario::storm::back_figures;
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, api, ramp_warning, time_setting};
 use crate::screen::Screen;
@@ -34,8 +33,8 @@ pub(crate) struct DrainArg {
     /// With --next: how many drains there are, each of the node that has the lines, which is then started again
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
     pub(crate) rounds: u32,
-    /// How long a started server takes to drain
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "25s", conflicts_with = "target")]
+    /// How long the server takes to drain; one that is started is told
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "25s")]
     pub(crate) deadline: Duration,
     /// How long a started server waits for load balancers first
     #[arg(long, value_parser = humantime::parse_duration, default_value = "2s", conflicts_with = "target")]
@@ -128,8 +127,8 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &end));
     record.add(drain.figures());
-    record.add(back_figures("drain", &drain.spell, &catch));
-    record.add(drain.spell.figures("drain", &catch));
+    drain.spell.report_back("drain", &catch, &mut record);
+    drain.spell.report("drain", &catch, &mut record);
     record.warnings.extend(ramp_warning(&end.total));
     record.warnings.extend(arg.returning.warning(&catch));
     if moves && arg.traffic.push_rate > 0.0 {
@@ -137,9 +136,7 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
         record.warnings.push(text.to_owned());
     }
     record.faults.extend(drain.spell.fault(lines.failures_max));
-    if drain.spell.ended() == 0 {
-        record.faults.push("no line left".to_owned());
-    }
+    record.faults.extend(drain.faults(lines.failures_max));
     account.settle(&mut record, &mut catch);
     Ok((record, screen))
 }
@@ -149,6 +146,8 @@ struct Drain {
     spell: Spell,
     /// Of each round, the seconds until every line had left.
     left_after: Vec<f64>,
+    /// Of each round, how many lines there were, and how many of them stayed.
+    stayed: Vec<(u64, u64)>,
 }
 
 fn settings(arg: &DrainArg) -> [String; 4] {
@@ -183,6 +182,7 @@ fn drain_all(
         let next = self::drain(stage, arg, by, Some(place..place + 1))?;
         drain.spell.after = next.spell.after;
         drain.left_after.extend(next.left_after);
+        drain.stayed.extend(next.stayed);
     }
     Ok(drain)
 }
@@ -218,8 +218,10 @@ fn drain(
         }
     }
     let after = stage.await_returns("return", &before, lines, arg.returning.back_timeout)?;
+    let ended = left.total.ended - before.total.ended;
     Ok(Drain {
         left_after: vec![left.seconds_since(&before)],
+        stayed: vec![(lines, lines.saturating_sub(ended))],
         spell: Spell { before, after },
     })
 }
@@ -262,5 +264,14 @@ impl Drain {
     fn figures(&self) -> [Figure; 1] {
         let rounds = self.left_after.clone();
         [Figure::of_rounds("drain.left_after", rounds, "s")]
+    }
+
+    /// A node that keeps lines has not drained.
+    fn faults(&self, failures_max: u64) -> Vec<String> {
+        let stayed = self.stayed.iter();
+        let stayed = stayed.filter(|(_, stayed)| *stayed > failures_max);
+        stayed
+            .map(|(lines, stayed)| format!("{stayed} of {lines} lines did not leave"))
+            .collect()
     }
 }

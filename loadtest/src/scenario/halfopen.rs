@@ -89,10 +89,10 @@ pub(crate) fn run(arg: &HalfopenArg) -> Result<(Record, Screen), RunError> {
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &absence.spell.after));
     let probe = account.book("probe").map(|book| &book.noticed);
-    record.add(probe.map_or_else(Vec::new, |noticed| {
-        noticed.figures("halfopen.noticed_after")
-    }));
-    record.add(absence.figures(&catch));
+    if let Some(noticed) = probe {
+        record.add_quantiles("halfopen.noticed_after", noticed);
+    }
+    absence.report(&catch, &mut record);
     record.warnings.extend(ramp_warning(&ramped.total));
     record.faults.extend(absence.faults(arg));
     let verdict = account.settle(&mut record, &mut catch);
@@ -147,15 +147,14 @@ fn vanish(
 }
 
 impl Absence {
-    fn figures(&self, catch: &Catch) -> Vec<Figure> {
+    fn report(&self, catch: &Catch, record: &mut Record) {
         let Spell { before, after } = &self.spell;
-        let mut figures = vec![
+        record.add([
             Figure::new("halfopen.vanished", count(self.vanished), ""),
             Figure::new("halfopen.noticed", count(self.noticed), ""),
-        ];
-        figures.extend(self.spell.figures("halfopen", catch));
-        figures.extend(peak_figures("vanish", before, after, self.rss_peak));
-        figures
+        ]);
+        self.spell.report("halfopen", catch, record);
+        record.add(peak_figures("vanish", before, after, self.rss_peak));
     }
 
     fn faults(&self, arg: &HalfopenArg) -> Vec<String> {

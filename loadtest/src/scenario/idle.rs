@@ -6,12 +6,9 @@ use clap::Args;
 
 use crate::arg::CommonArg;
 use crate::dialect::Template;
-use crate::oracle::Verdict;
-use crate::oracle::ledger::Ledger;
-use crate::oracle::whereabouts::Whereabouts;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
-use crate::scenario::sending::lies;
+use crate::scenario::sending::judge_unsent;
 use crate::scenario::{RunError, Stage, ramp_warning, time_setting};
 use crate::screen::Screen;
 use crate::swarm::Habit;
@@ -36,9 +33,7 @@ const PONG_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     let lines = &arg.common.lines;
     let settings = heartbeat_settings(arg.ping_after);
-    let names = lines.names();
-    let nothing_sent = Ledger::of(&names);
-    let dialect = lines.dialect(names, 0, Template::root())?;
+    let dialect = lines.dialect(lines.names(), 0, Template::root())?;
     let (mut stage, before) =
         Stage::open("idle", &arg.common, &settings, dialect, Habit::default())?;
     let ramped = stage.ramp()?;
@@ -50,8 +45,7 @@ pub(crate) fn run(arg: &IdleArg) -> Result<(Record, Screen), RunError> {
     record.add([Figure::new("lines.lost", count(held.total.lost), "")]);
     record.add(memory_figures(&before, &held));
     record.add(heartbeat_figures(&settled, &held));
-    let verdict = Verdict::reach(&nothing_sent, &catch.witnesses, &Whereabouts::default());
-    record.faults.extend(lies(&verdict));
+    judge_unsent(&mut record, &catch.witnesses);
     record.warnings.extend(ramp_warning(&held.total));
     Ok((record, screen))
 }

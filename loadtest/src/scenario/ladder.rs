@@ -96,7 +96,7 @@ pub(crate) fn run(arg: &LadderArg) -> Result<(Record, Screen), RunError> {
     let verdict = Verdict::reach(&book.ledger, &catch.witnesses, &Whereabouts::default());
     for (rung, lap) in measured.iter().zip(&catch.laps) {
         record.add(rung.figures());
-        record.add(lap.figures(&format!("ladder.{}.delivery", rung.lines)));
+        record.add_quantiles(&format!("ladder.{}.delivery", rung.lines), lap);
     }
     record.add(growth(&measured));
     record.add(verdict_figures("messages", &verdict));

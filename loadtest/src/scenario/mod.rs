@@ -14,7 +14,7 @@ pub(crate) mod ladder;
 mod ordeal;
 pub(crate) mod push;
 mod reading;
-mod returning;
+pub(crate) mod returning;
 mod sending;
 pub(crate) mod slow;
 pub(crate) mod soak;
@@ -327,9 +327,7 @@ impl Stage {
         }
         let catch = self.swarm.stop(cut)?;
         self.record.series.extend(self.curves.finish());
-        for (name, latency) in [("ramp.open", &catch.opening), ("away", &catch.away)] {
-            self.record.keep_distribution(name, latency);
-        }
+        self.record.keep_distribution("ramp.open", &catch.opening);
         self.node.stop()?;
         Ok((self.record, self.screen, catch))
     }

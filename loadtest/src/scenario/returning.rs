@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::arg::parse_share;
+use crate::latency::Latency;
 use crate::name::Names;
 use crate::oracle::shadow::Shadows;
-use crate::report::Figure;
+use crate::report::{Figure, Record};
 use crate::scenario::LATE_SHARE_MAX;
 use crate::scenario::reading::{Reading, count};
 use crate::swarm::Habit;
@@ -52,6 +53,23 @@ pub(super) fn missing_fault(end: &Reading, failures_max: u64) -> Option<String> 
 pub(super) fn stray_fault(catch: &Catch, timeout: Duration, failures_max: u64) -> Option<String> {
     let stray = catch.away_for.iter().filter(|time| **time > timeout);
     not_back(stray.count() as u64, failures_max)
+}
+
+/// Within what time so many of `ended` lines were back.
+pub(crate) fn back_figures(key: &str, back: &Latency, ended: u64, returned: u64) -> Vec<Figure> {
+    let shares = [("50", 0.5), ("90", 0.9), ("99", 0.99), ("100", 1.0)];
+    let times = shares.iter().filter_map(|(name, share)| {
+        let seconds = back.share_done(*share, ended)?;
+        let key = format!("{key}.back_{name}");
+        Some(Figure::new(key, seconds.as_secs_f64(), "s"))
+    });
+    let mut figures: Vec<_> = times.collect();
+    let longest = back.quantile(1.0).as_secs_f64();
+    if longest > 0.0 {
+        let rate = count(returned) / longest;
+        figures.push(Figure::new(format!("{key}.return_rate"), rate, "/s"));
+    }
+    figures
 }
 
 fn not_back(lines: u64, failures_max: u64) -> Option<String> {
@@ -99,11 +117,11 @@ impl Spell {
             .saturating_sub(self.after.total.open())
     }
 
-    /// How lines ended and came back, below `key`.
-    pub(super) fn figures(&self, key: &str, catch: &Catch) -> Vec<Figure> {
+    /// Adds how lines ended and came back, below `key`.
+    pub(super) fn report(&self, key: &str, catch: &Catch, record: &mut Record) {
         let (new, old) = (&self.after.total, &self.before.total);
         let own = |name: &str, n: u64| Figure::new(format!("{key}.{name}"), count(n), "");
-        let mut figures = vec![
+        record.add([
             own("lines_ended", self.ended()),
             own("lines_cut", new.cut - old.cut),
             own("lines_left", new.left - old.left),
@@ -115,7 +133,7 @@ impl Spell {
             own("refused_told", new.refused_told - old.refused_told),
             own("refused_untold", new.refused_untold - old.refused_untold),
             own("unreached", new.unreached - old.unreached),
-        ];
+        ]);
         let attempts = catch.attempts.iter();
         let sum: u64 = attempts
             .map(|(tries, lines)| u64::from(*tries) * lines)
@@ -123,30 +141,35 @@ impl Spell {
         let lines: u64 = catch.attempts.values().sum();
         let most = catch.attempts.keys().last().copied().unwrap_or_default();
         let per_line = count(sum) / count(lines.max(1));
-        figures.push(Figure::new(
-            format!("{key}.attempts_per_line"),
-            per_line,
-            "tries",
-        ));
-        figures.push(own("attempts_max", most.into()));
-        figures.extend(catch.away.figures(&format!("{key}.away")));
-        figures.extend(catch.reopening.figures(&format!("{key}.reopen")));
-        figures.extend(catch.lateness.figures(&format!("{key}.lateness")));
+        record.add([
+            Figure::new(format!("{key}.attempts_per_line"), per_line, "tries"),
+            own("attempts_max", most.into()),
+        ]);
+        record.add_latency(&format!("{key}.away"), &catch.away);
+        record.add_quantiles(&format!("{key}.reopen"), &catch.reopening);
+        record.add_quantiles(&format!("{key}.lateness"), &catch.lateness);
         let seconds = self
             .after
             .seconds_since(&self.before)
             .max(f64::MIN_POSITIVE);
         let generator = self.after.generator_cores_since(&self.before);
-        figures.push(Figure::new(
-            format!("{key}.generator_cpu"),
-            generator,
-            "cores",
-        ));
+        let generator = Figure::new(format!("{key}.generator_cpu"), generator, "cores");
+        record.add([generator]);
         if let Some(us) = self.after.server_cpu_us_since(&self.before) {
             let cores = us / 1e6 / seconds;
-            figures.push(Figure::new(format!("server.{key}_cpu"), cores, "cores"));
+            record.add([Figure::new(format!("server.{key}_cpu"), cores, "cores")]);
         }
-        figures
+    }
+
+    /// Adds within what time so many lines were back, from the start of the storm.
+    pub(super) fn report_back(&self, key: &str, catch: &Catch, record: &mut Record) {
+        record.add(back_figures(
+            key,
+            &catch.back,
+            self.ended(),
+            self.returned(),
+        ));
+        record.keep_histogram(&format!("{key}.back"), &catch.back);
     }
 
     /// What is wrong if lines are missing that were there before.

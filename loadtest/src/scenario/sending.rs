@@ -6,7 +6,9 @@ use crate::arg::SendArg;
 use crate::dialect::Dialect;
 use crate::name::Row;
 use crate::oracle::Verdict;
+use crate::oracle::ledger::Ledger;
 use crate::oracle::whereabouts::Whereabouts;
+use crate::oracle::witness::Witness;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{Reading, count, memory_figures, ramp_figures};
 use crate::scenario::{BUSY_MAX, LATE_SHARE_MAX, RunError, Stage, ramp_warning};
@@ -105,6 +107,7 @@ impl Sent {
         record.add([Figure::new("lines.lost", count(end.total.lost), "")]);
         record.add(reach.map(|(name, n)| Figure::new(format!("{scenario}.{name}"), n, "")));
         record.add(rate_figures(scenario, warm, end, book));
+        record.add_quantiles(&format!("{scenario}.lateness"), &book.lateness);
         record.add_latency(&format!("{scenario}.delivery"), &catch.delivery());
         record.add_latency(&format!("{scenario}.round_trip"), &book.round_trip);
         record.add(verdict_figures("messages", &verdict));
@@ -154,7 +157,6 @@ fn rate_figures(scenario: &str, from: &Reading, to: &Reading, book: &Book) -> Ve
             Figure::new(CPU_PER_MESSAGE, per_message, "µs"),
         ]);
     }
-    figures.extend(book.lateness.figures(&format!("{scenario}.lateness")));
     let words = book.words.iter();
     figures.extend(words.map(|(word, (_, n))| own(&format!("status.{word}"), count(*n), "")));
     figures
@@ -206,10 +208,22 @@ pub(super) fn warnings(book: &Book) -> Vec<String> {
 }
 
 /// What the server cannot account for.
-pub(super) fn lies(verdict: &Verdict) -> Vec<String> {
+fn lies(verdict: &Verdict) -> Vec<String> {
     let lies = verdict.unaccounted().into_iter().filter(|(_, n)| *n > 0);
     lies.map(|(name, n)| format!("{n} messages {name}"))
         .collect()
+}
+
+/// Judges lines that nothing was sent to: what came all the same is a fault, and only then a figure.
+pub(super) fn judge_unsent<'w>(
+    record: &mut Record,
+    witnesses: impl IntoIterator<Item = &'w Witness>,
+) {
+    let verdict = Verdict::reach(&Ledger::empty(), witnesses, &Whereabouts::default());
+    let strays = verdict_figures("messages", &verdict).into_iter();
+    let is_stray = |figure: &Figure| figure.value > 0.0;
+    record.add(strays.filter(is_stray));
+    record.faults.extend(lies(&verdict));
 }
 
 /// What went wrong with messages and the connections they left on.

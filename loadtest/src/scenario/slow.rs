@@ -107,10 +107,10 @@ pub(crate) fn run(arg: &SlowArg) -> Result<(Record, Screen), RunError> {
         Figure::new("slow.lines", f64::from(slow.count), ""),
         Figure::new("slow.closed_by_server", count(spell.ended()), ""),
     ]);
-    record.add(spell.figures("slow", &catch));
+    spell.report("slow", &catch, &mut record);
     record.add(peak_figures("stall", &calm, &awake, peak));
     for (lap, name) in catch.laps.iter().zip(["calm", "stall", "awake"]) {
-        record.add(lap.figures(&format!("delivery.{name}")));
+        record.add_quantiles(&format!("delivery.{name}"), lap);
     }
     record.warnings.extend(ramp_warning(&ramped.total));
     record.warnings.extend(arg.returning.warning(&catch));

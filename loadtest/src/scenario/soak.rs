@@ -149,7 +149,7 @@ pub(crate) fn run(arg: &SoakArg) -> Result<(Record, Screen), RunError> {
     record.add(memory_figures(&before, &last));
     record.add([Figure::new("soak.cycles", count(cycles as u64), "")]);
     record.add(growth_figures(&rss));
-    record.add(spell.figures("soak", &catch));
+    spell.report("soak", &catch, &mut record);
     record.warnings.extend(ramp_warning(&ramped.total));
     record.warnings.extend(arg.returning.warning(&catch));
     record

@@ -92,7 +92,7 @@ pub(crate) fn run(arg: &StormArg) -> Result<(Record, Screen), RunError> {
     let (mut record, screen, mut catch) = stage.close(lines.failures_max)?;
     record.add(ramp_figures(&before, &ramped, &catch));
     record.add(memory_figures(&before, &end));
-    record.add(storm_figures(&spell, &catch));
+    report(&spell, &catch, &mut record);
     record.add(end_figures(&spell.spell.before, &end));
     record.warnings.extend(ramp_warning(&end.total));
     record.warnings.extend(arg.returning.warning(&catch));
@@ -170,34 +170,16 @@ fn strike(stage: &mut Stage, lines: Selection, blow: Blow) -> Result<(), RunErro
     Ok(())
 }
 
-fn storm_figures(storm: &Storm, catch: &Catch) -> Vec<Figure> {
+fn report(storm: &Storm, catch: &Catch, record: &mut Record) {
     let Spell { before, after } = &storm.spell;
-    let mut figures = back_figures("storm", &storm.spell, catch);
-    figures.extend(storm.spell.figures("storm", catch));
+    storm.spell.report_back("storm", catch, record);
+    storm.spell.report("storm", catch, record);
     let returned = storm.spell.returned();
     if let Some(us) = after.server_cpu_us_since(before).filter(|_| returned > 0) {
         let each = us / count(returned);
-        figures.push(Figure::new("server.cpu_per_line_back", each, "µs"));
+        record.add([Figure::new("server.cpu_per_line_back", each, "µs")]);
     }
-    figures.extend(peak_figures("storm", before, after, storm.rss_peak));
-    figures
-}
-
-/// Within what time so many lines were back, from the start of the storm.
-pub(super) fn back_figures(key: &str, spell: &Spell, catch: &Catch) -> Vec<Figure> {
-    let shares = [("50", 0.5), ("90", 0.9), ("99", 0.99), ("100", 1.0)];
-    let back = shares.iter().filter_map(|(name, share)| {
-        let seconds = catch.back.share_done(*share, spell.ended())?;
-        let key = format!("{key}.back_{name}");
-        Some(Figure::new(key, seconds.as_secs_f64(), "s"))
-    });
-    let mut figures: Vec<_> = back.collect();
-    let longest = catch.back.quantile(1.0).as_secs_f64();
-    if longest > 0.0 {
-        let rate = count(spell.returned()) / longest;
-        figures.push(Figure::new(format!("{key}.return_rate"), rate, "/s"));
-    }
-    figures
+    record.add(peak_figures("storm", before, after, storm.rss_peak));
 }
 
 /// What the server's memory did during a phase.

@@ -218,13 +218,14 @@ impl Account {
             record.series.extend(timeline.series("delivery"));
         }
         if books.is_empty() {
+            sending::judge_unsent(record, &catch.witnesses);
             return Verdict::default();
         }
         record.add_latency("delivery", &catch.delivery());
         let mut bad_answers = Vec::new();
         let mut all = None;
         for (name, book) in books {
-            record.add(part_figures(name, &book));
+            report_part(name, &book, record);
             let as_part = |text: String| format!("{name}: {text}");
             let warnings = sending::warnings(&book).into_iter();
             record.warnings.extend(warnings.map(as_part));
@@ -247,16 +248,15 @@ impl Account {
     }
 }
 
-fn part_figures(name: &str, book: &Book) -> Vec<Figure> {
-    let mut figures = vec![
+fn report_part(name: &str, book: &Book, record: &mut Record) {
+    record.add([
         Figure::new(format!("{name}.sender_cpu"), book.busy, "cores"),
         Figure::new(format!("{name}.mended"), count(book.mended), ""),
-    ];
-    figures.extend(book.round_trip.figures(&format!("{name}.round_trip")));
-    figures.extend(book.lateness.figures(&format!("{name}.lateness")));
+    ]);
+    record.add_quantiles(&format!("{name}.round_trip"), &book.round_trip);
+    record.add_quantiles(&format!("{name}.lateness"), &book.lateness);
     let words = book.words.iter();
-    figures.extend(
+    record.add(
         words.map(|(word, (_, n))| Figure::new(format!("{name}.status.{word}"), count(*n), "")),
     );
-    figures
 }

@@ -87,11 +87,14 @@ impl Book {
         Some(pending)
     }
 
-    /// Gives up on messages that were not answered in time. One that was under way to a line that is being cut, as all are
-    /// when their node dies, can have no answer.
-    pub(super) fn give_up(&mut self, pending: Vec<Pending>, now: Duration) {
+    /// Gives up on messages that were not answered in time, which was from `since` on. One that is under way to a line that
+    /// is being cut, as all are when their node dies, can have no answer; once the line is back it must have one.
+    pub(super) fn give_up(&mut self, pending: Vec<Pending>, since: Duration, now: Duration) {
         for pending in pending {
-            let is_dark = self.is_dark(&pending, now);
+            let shadows = self.shadows.as_ref();
+            let is_dark = shadows.is_some_and(|shadows| {
+                shadows.cover(pending.line, since.max(pending.intended), now)
+            });
             let answer = if is_dark {
                 Answer::Unknown
             } else {

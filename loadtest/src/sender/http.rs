@@ -125,13 +125,15 @@ impl HttpConnection {
         while let Some(response) =
             Response::parse(&self.input[taken..]).map_err(io::Error::other)?
         {
-            let unasked = || io::Error::other("an answer nobody asked for");
-            let pending = self.pending.pop_front().ok_or_else(unasked)?;
-            handle(Reply {
-                pending: Some(pending),
-                answer: answer(response.status),
-                word: &response.status.to_string(),
-            });
+            let pending = self.pending.pop_front();
+            // A server may say unasked why it hangs up (408), and nothing else.
+            if pending.is_some() || !response.is_last {
+                handle(Reply {
+                    pending,
+                    answer: answer(response.status),
+                    word: &response.status.to_string(),
+                });
+            }
             taken += response.length;
             if response.is_last {
                 return self.end(io::Error::other("the server closes the connection"));

@@ -258,7 +258,8 @@ impl SenderThread {
 
     /// Waits for the answers under way; what is then still open was never answered.
     fn collect_answers(&mut self, events: &mut Events) -> io::Result<()> {
-        let deadline = self.clock.now() + ANSWER_TIMEOUT;
+        let start = self.clock.now();
+        let deadline = start + ANSWER_TIMEOUT;
         while self.clock.now() < deadline
             && self.lanes.iter().any(|lane| !lane.connection.is_idle())
         {
@@ -267,7 +268,7 @@ impl SenderThread {
         for lane in &mut self.lanes {
             self.book.unsent += lane.backlog.len() as u64;
             let pending = lane.connection.abandon();
-            self.book.give_up(pending, self.clock.now());
+            self.book.give_up(pending, start, self.clock.now());
         }
         Ok(())
     }
@@ -281,7 +282,7 @@ impl SenderThread {
             self.book.lose(pending, now);
         } else {
             self.book.broken.push(error.to_string());
-            self.book.give_up(pending, now);
+            self.book.give_up(pending, now, now);
         }
     }
 }

@@ -1,13 +1,14 @@
 //! One message for all lines.
 
 use crate::lying_server::Lie;
-use crate::run::{Run, assert_all_named, run};
+use crate::run::{Run, assert_all_counted, assert_all_named, run};
 
 fn broadcast(lie: Lie) -> Run {
     let few = [
         "--connections=40",
         "--broadcasts=2",
         "--timeout=1500ms",
+        "--body-bytes=30",
         "--canary=0",
     ];
     run(lie, "broadcast", &few)
@@ -28,7 +29,6 @@ fn every_lie_about_a_broadcast_is_named() {
     let lies = [
         (Lie::Drop, "messages lost"),
         (Lie::Drop, "lines did not get a broadcast within 1s 500ms"),
-        (Lie::Duplicate, "messages duplicate"),
         (Lie::Misdeliver, "messages lost"),
         (
             Lie::Refuse,
@@ -38,8 +38,17 @@ fn every_lie_about_a_broadcast_is_named() {
             Lie::RefuseAndDeliver,
             "wrote a broadcast to 36 lines, and 40 have it",
         ),
-        (Lie::Damage, "messages foreign"),
         (Lie::Silence, "the server says of a broadcast"),
     ];
     assert_all_named(broadcast, &lies);
+    let counted = [
+        (Lie::Drop, "lost"),
+        (Lie::Duplicate, "duplicate"),
+        (Lie::Reorder, "lost"),
+        (Lie::Misdeliver, "duplicate"),
+        (Lie::Copy, "duplicate"),
+        (Lie::Damage, "foreign"),
+        (Lie::DamageRest, "foreign"),
+    ];
+    assert_all_counted(broadcast, &counted);
 }

@@ -3,7 +3,10 @@
 use std::process::Command;
 
 use crate::lying_server::{Lie, LyingServer};
-use crate::run::{Run, assert_refused, output, run_real};
+use crate::run::{
+    ANSWER_TWICE, LIES, Run, assert_all_counted, assert_all_named, assert_named, assert_refused,
+    output, run_against, run_real,
+};
 
 const DRAIN: [&str; 7] = [
     "--connections=300",
@@ -76,9 +79,64 @@ fn both_nodes_are_restarted_one_after_the_other() {
 fn a_server_that_does_not_drain_is_an_error() {
     let server = LyingServer::start(Lie::None).unwrap();
     let results = tempfile::tempdir().unwrap();
-    let few = ["--connections=5", "--calm=0s", "--push-rate=0"];
+    let few = [
+        "--connections=5",
+        "--calm=0s",
+        "--push-rate=0",
+        "--drain-path=/nowhere",
+    ];
     let output = output(&server, results.path(), "drain", &few);
     assert_refused(&output, "the API does not do as it is asked");
+}
+
+/// A lying server drains at the API's word, or by itself; some lines stay until they are closed.
+fn drain_liar(lie: Lie, by: &str) -> Run {
+    let mut server = LyingServer::start(lie).unwrap();
+    if by == "--by=hand" {
+        server = server.draining_at(400);
+    }
+    let more = [
+        by,
+        "--connections=200",
+        "--calm=300ms",
+        "--after=1500ms",
+        "--push-rate=600",
+        "--ignore-goaway=0.5",
+        "--comeback=fixed:50ms",
+        "--deadline=2s",
+        "--back-timeout=3s",
+    ];
+    run_against(&server, "drain", &more)
+}
+
+#[test]
+fn every_lie_about_a_push_is_counted_in_a_drain() {
+    let own = [(Lie::IgnoreReturn, "lost"), (Lie::ForgetAsked, "lost")];
+    let lies = [&LIES[..], &own].concat();
+    for by in ["--by=api", "--by=hand"] {
+        assert_all_counted(|lie| drain_liar(lie, by), &lies);
+        assert_all_named(|lie| drain_liar(lie, by), &[ANSWER_TWICE]);
+    }
+}
+
+#[test]
+fn an_honest_drain_asks_all_lines_and_closes_those_that_stay() {
+    let run = drain_liar(Lie::None, "--by=hand");
+    assert!(run.passed, "{}", run.faults());
+    assert_eq!(run.figure("drain.lines_ended"), 200.0);
+    assert_eq!(run.figure("drain.lines_back"), 200.0);
+    assert!(run.figure("drain.lines_left") <= 100.0);
+    assert!(run.figure("setbacks.closed with 4000 drain") >= 100.0);
+    assert_polite(&run);
+}
+
+#[test]
+fn lines_that_a_drain_leaves_where_they_are_or_that_are_not_taken_back_fail_it() {
+    let run = drain_liar(Lie::KeepLine, "--by=api");
+    assert_named(&run, Lie::KeepLine, "20 of 200 lines did not leave");
+    assert_eq!(run.figure("drain.lines_ended"), 180.0);
+    let run = drain_liar(Lie::BarReturn, "--by=hand");
+    assert_named(&run, Lie::BarReturn, "20 lines did not come back in time");
 }
 
 #[test]

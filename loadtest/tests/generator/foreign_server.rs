@@ -164,6 +164,7 @@ fn serve_api(foreign: Foreign, mut stream: TcpStream, state: &Arc<Mutex<State>>)
     let mut input = BufReader::new(stream.try_clone().ok()?);
     loop {
         let HttpRequest {
+            method: _,
             path,
             headers,
             body,

@@ -17,6 +17,7 @@ mod ladder;
 mod line;
 mod lying_server;
 mod make;
+mod merge;
 mod message;
 mod plan;
 mod real;

@@ -1,10 +1,17 @@
 //! Messages over HTTP, from devices and on streams: what becomes of every one.
 
 use crate::lying_server::{Lie, LyingServer};
-use crate::run::{LIES, Run, SHORT, assert_all_named, output, run, run_own};
+use crate::run::{
+    ANSWER_TWICE, LIES, Run, SHORT, assert_all_counted, assert_all_named, output, run, run_own,
+};
 
 fn push(lie: Lie) -> Run {
     run(lie, "push", &[&SHORT[..], &["--senders=4"]].concat())
+}
+
+fn pipelined_push(lie: Lie) -> Run {
+    let pipeline = ["--senders=2", "--pipeline=8"];
+    run(lie, "push", &[&SHORT[..], &pipeline].concat())
 }
 
 fn d2d(lie: Lie) -> Run {
@@ -58,25 +65,36 @@ fn an_open_loop_never_exceeds_its_rate() {
     assert!((1.0..=401.0).contains(&run.figure("messages.sent")));
 }
 
-/// What those with ids must notice besides.
-const REPLY_LIES: [(Lie, &str); 2] = [
-    (Lie::Silence, "messages unanswered"),
-    (Lie::AnswerTwice, "that no sender waits for"),
-];
-
-#[test]
-fn every_lie_about_a_push_is_named() {
-    assert_all_named(push, &LIES);
+/// What is longer than its mark can be damaged behind it.
+fn lies_to_the_long() -> Vec<(Lie, &'static str)> {
+    [&LIES[..], &[(Lie::DamageRest, "foreign")]].concat()
 }
 
 #[test]
-fn every_lie_to_a_sending_device_is_named() {
-    assert_all_named(d2d, &[&LIES[..], &REPLY_LIES].concat());
+fn every_lie_about_a_push_is_counted() {
+    assert_all_counted(push, &lies_to_the_long());
 }
 
 #[test]
-fn every_lie_to_a_stream_is_named() {
-    assert_all_named(stream, &[&LIES[..], &REPLY_LIES].concat());
+fn every_lie_about_a_pipelined_push_is_counted() {
+    assert_all_counted(pipelined_push, &lies_to_the_long());
+}
+
+#[test]
+fn every_lie_to_a_sending_device_is_counted() {
+    assert_all_counted(d2d, &lies_to_the_long());
+}
+
+#[test]
+fn every_lie_to_a_stream_is_counted() {
+    assert_all_counted(stream, &lies_to_the_long());
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_named_however_a_message_was_sent() {
+    for scenario in [push, pipelined_push, d2d, stream] {
+        assert_all_named(scenario, &[ANSWER_TWICE]);
+    }
 }
 
 #[test]

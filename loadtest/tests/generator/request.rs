@@ -5,6 +5,7 @@ use std::io::BufRead;
 
 /// A request to an API.
 pub(crate) struct HttpRequest {
+    pub(crate) method: String,
     pub(crate) path: String,
     /// By their names in small letters.
     pub(crate) headers: BTreeMap<String, String>,
@@ -16,7 +17,8 @@ impl HttpRequest {
     pub(crate) fn read(input: &mut impl BufRead) -> Option<Self> {
         let mut line = String::new();
         input.read_line(&mut line).ok().filter(|n| *n > 0)?;
-        let path = line.split(' ').nth(1)?.to_owned();
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, path) = (words.next()?, words.next()?);
         let mut headers = BTreeMap::new();
         loop {
             let mut header = String::new();
@@ -31,6 +33,7 @@ impl HttpRequest {
         let mut body = vec![0; length];
         input.read_exact(&mut body).ok()?;
         Some(Self {
+            method,
             path,
             headers,
             body: String::from_utf8(body).ok()?,

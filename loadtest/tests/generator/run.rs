@@ -80,14 +80,17 @@ pub(crate) fn output_at(
     command.output().unwrap()
 }
 
-pub(crate) fn read_record(results: &Path, output: &Output) -> Value {
+/// The directory of the only run in `results`.
+pub(crate) fn directory(results: &Path, output: &Output) -> PathBuf {
     let mut directories = std::fs::read_dir(results).unwrap();
-    let directory = directories
-        .next()
-        .unwrap_or_else(|| panic!("no record: {output:?}"))
-        .unwrap();
-    let text = std::fs::read_to_string(directory.path().join("record.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
+    let directory = directories.next();
+    let directory = directory.unwrap_or_else(|| panic!("no record: {output:?}"));
+    directory.unwrap().path()
+}
+
+pub(crate) fn read_record(results: &Path, output: &Output) -> Value {
+    let file = directory(results, output).join("record.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
 pub(crate) const SHORT: [&str; 6] = [
@@ -111,16 +114,21 @@ pub(crate) fn assert_refused(output: &Output, why: &str) {
     assert!(!output.status.success() && told.contains(why), "{told}");
 }
 
-/// What every way to send must notice.
-pub(crate) const LIES: [(Lie, &str); 7] = [
-    (Lie::Drop, "messages lost"),
-    (Lie::Duplicate, "messages duplicate"),
-    (Lie::Reorder, "messages misordered"),
-    (Lie::Misdeliver, "messages misdelivered"),
-    (Lie::Refuse, "messages refused, 0 unknown"),
-    (Lie::RefuseAndDeliver, "messages refused yet delivered"),
-    (Lie::Damage, "messages foreign"),
+/// What every way to send must notice, and the count it is in.
+pub(crate) const LIES: [(Lie, &str); 9] = [
+    (Lie::Drop, "lost"),
+    (Lie::Duplicate, "duplicate"),
+    (Lie::Reorder, "misordered"),
+    (Lie::Misdeliver, "misdelivered"),
+    (Lie::Copy, "misdelivered"),
+    (Lie::Refuse, "refused"),
+    (Lie::RefuseAndDeliver, "refused_yet_delivered"),
+    (Lie::Damage, "foreign"),
+    (Lie::Silence, "unanswered"),
 ];
+
+/// It fails the run by a fault, and is no message's.
+pub(crate) const ANSWER_TWICE: (Lie, &str) = (Lie::AnswerTwice, "that no sender waits for");
 
 /// Each lie is named; all at once, since such runs mostly wait for what does not come.
 pub(crate) fn assert_all_named(scenario: impl Fn(Lie) -> Run + Sync, lies: &[(Lie, &str)]) {
@@ -129,6 +137,27 @@ pub(crate) fn assert_all_named(scenario: impl Fn(Lie) -> Run + Sync, lies: &[(Li
             scope.spawn(|| assert_named(&scenario(*lie), *lie, fault));
         }
     });
+}
+
+/// Each lie is named and counted among the messages, and the run against a server that tells none passes.
+pub(crate) fn assert_all_counted(scenario: impl Fn(Lie) -> Run + Sync, lies: &[(Lie, &str)]) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let honest = scenario(Lie::None);
+            assert!(honest.passed, "{}", honest.faults());
+        });
+        for (lie, figure) in lies {
+            scope.spawn(|| assert_counted(&scenario(*lie), *lie, "messages", figure));
+        }
+    });
+}
+
+/// The run fails for messages of this kind, and has counted them below this word.
+pub(crate) fn assert_counted(run: &Run, lie: Lie, account: &str, figure: &str) {
+    let fault = format!(" messages {}", figure.replace('_', " "));
+    assert_named(run, lie, &fault);
+    let count = run.figure(&format!("{account}.{figure}"));
+    assert!(count > 0.0, "{lie:?}: {}", run.faults());
 }
 
 /// Runs against a server it starts itself: a script that notes how it was started and names the lying server's addresses.

@@ -1,7 +1,9 @@
 //! Lines that do not read.
 
 use crate::lying_server::Lie;
-use crate::run::{Run, assert_all_named, assert_named, run, run_real};
+use crate::run::{
+    ANSWER_TWICE, LIES, Run, assert_all_counted, assert_all_named, assert_named, run, run_real,
+};
 
 const SLOW: [&str; 6] = [
     "--connections=300",
@@ -13,7 +15,7 @@ const SLOW: [&str; 6] = [
 ];
 
 fn slow(lie: Lie) -> Run {
-    let little = ["--flood-rate=50", "--flood-bytes=24"];
+    let little = ["--flood-rate=50", "--flood-bytes=30"];
     run(lie, "slow", &[&SLOW[..], &little].concat())
 }
 
@@ -31,14 +33,10 @@ fn what_a_slow_line_was_sent_arrives_once_it_reads_again() {
 }
 
 #[test]
-fn every_lie_about_a_push_is_named_while_some_do_not_read() {
-    let lies = [
-        (Lie::Drop, "messages lost"),
-        (Lie::Duplicate, "messages duplicate"),
-        (Lie::Misdeliver, "messages misdelivered"),
-        (Lie::Refuse, "messages refused, 0 unknown"),
-    ];
-    assert_all_named(slow, &lies);
+fn every_lie_about_a_push_is_counted_while_some_do_not_read() {
+    let lies = [&LIES[..], &[(Lie::DamageRest, "foreign")]].concat();
+    assert_all_counted(slow, &lies);
+    assert_all_named(slow, &[ANSWER_TWICE]);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::thread;
 
 use crate::lying_server::{Lie, LyingServer};
 use crate::run::{
-    LIES, Run, assert_all_named, assert_named, assert_refused, output, run, run_real,
+    ANSWER_TWICE, LIES, Run, assert_all_counted, assert_all_named, assert_named, assert_refused,
+    output, run, run_real,
 };
 
 const STORM: [&str; 7] = [
@@ -106,10 +107,14 @@ fn lines_that_are_not_taken_back_fail_the_run() {
 }
 
 #[test]
-fn every_lie_about_a_push_is_named_in_a_storm() {
-    let lies = [&LIES[..], &[(Lie::IgnoreReturn, "messages lost")]].concat();
-    // Long enough after the storm that a lie meets a line that is there.
-    assert_all_named(|lie| storm(lie, &["--after=2s"]), &lies);
+fn every_lie_about_a_push_is_counted_in_a_storm() {
+    let lies = [&LIES[..], &[(Lie::IgnoreReturn, "lost")]].concat();
+    for cut in ["--cut=reset", "--cut=silence"] {
+        // Long enough after the storm that a lie meets a line that is there.
+        let storm = |lie| storm(lie, &["--after=2s", cut]);
+        assert_all_counted(storm, &lies);
+        assert_all_named(storm, &[ANSWER_TWICE]);
+    }
 }
 
 #[test]

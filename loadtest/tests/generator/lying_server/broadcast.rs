@@ -28,7 +28,7 @@ impl State {
         let statuses = devices
             .into_iter()
             .map(|device| self.handle_push(device, body));
-        let written = statuses.filter(|status| *status == 200).count();
+        let written = statuses.filter(|(_, status)| *status == 200).count();
         let is_silent = self.lie == Lie::Silence;
         let said = |state: &str| json!({"broadcast_id": id, "state": state, "lines": lines, "written": written});
         let end = said(if is_silent { "running" } else { "done" });

@@ -4,6 +4,8 @@
 //! It exists so that the generator and its oracle are tested without the server they were written for.
 
 mod broadcast;
+mod drain;
+mod heartbeat;
 mod record;
 
 use std::collections::BTreeMap;
@@ -41,15 +43,19 @@ pub(crate) enum Lie {
     Reorder,
     /// Delivers a message to another device.
     Misdeliver,
+    /// Delivers a message to its device and to another one.
+    Copy,
     /// Refuses a message although the device is there.
     Refuse,
     /// Refuses a message and delivers it.
     RefuseAndDeliver,
-    /// Delivers a message with a changed byte.
+    /// Delivers a message with a changed byte in its mark.
     Damage,
-    /// Delivers a message and does not answer, where answers have ids.
+    /// The same behind its mark.
+    DamageRest,
+    /// Delivers a message and does not answer; where answers have no ids, nothing on that connection any more.
     Silence,
-    /// Answers a message twice, where answers have ids.
+    /// Answers a message twice.
     AnswerTwice,
     /// Answers the first attempt to come back with 503, and says when to try again.
     RefuseReturn,
@@ -59,6 +65,10 @@ pub(crate) enum Lie {
     BarReturn,
     /// Takes a line back, and delivers to the former one.
     IgnoreReturn,
+    /// Lets a line stay when it drains.
+    KeepLine,
+    /// Promises messages to lines it has asked to leave, and forgets them.
+    ForgetAsked,
 }
 
 /// The running server; it ends with the test's process.
@@ -72,6 +82,9 @@ pub(crate) struct LyingServer {
     state: Arc<Mutex<State>>,
 }
 
+/// What is done with a connection.
+type Serve = fn(&Mutex<State>, TcpStream);
+
 const PING: &str = "taut";
 const LONG: usize = 100;
 const LAPSE: Range<u32> = 50..70;
@@ -82,6 +95,9 @@ struct Line {
     account: String,
     /// Which of all lines that ever were.
     number: u32,
+    /// Since the last heartbeat.
+    has_answered: bool,
+    is_asked_to_leave: bool,
 }
 
 struct State {
@@ -94,6 +110,10 @@ struct State {
     posted: u32,
     long_posted: u32,
     held: Option<(String, String)>,
+    /// With which message it begins to drain by itself.
+    drain_at: Option<u32>,
+    /// With which message it closes the lines that have not left.
+    close_at: Option<u32>,
     /// What became of each, by its id.
     broadcasts: BTreeMap<String, Value>,
 }
@@ -118,6 +138,8 @@ impl LyingServer {
             posted: 0,
             long_posted: 0,
             held: None,
+            drain_at: None,
+            close_at: None,
             broadcasts: BTreeMap::new(),
         };
         let state = Arc::new(Mutex::new(state));
@@ -127,27 +149,35 @@ impl LyingServer {
             peer: peer.local_addr()?,
             state: state.clone(),
         };
-        let lines_state = state.clone();
-        thread::spawn(move || {
-            devices
-                .incoming()
-                .flatten()
-                .for_each(|s| welcome(&lines_state, s))
-        });
-        let streams_state = state.clone();
-        thread::spawn(move || {
-            for stream in peer.incoming().flatten() {
-                let state = streams_state.clone();
-                thread::spawn(move || record::serve_stream(&state, stream));
-            }
-        });
-        thread::spawn(move || {
-            for stream in api.incoming().flatten() {
-                let state = state.clone();
-                thread::spawn(move || answer_all(&state, stream));
-            }
-        });
+        // Each in a thread of its own: one whose request is late keeps nobody waiting.
+        let ends: [(TcpListener, Serve); 3] = [
+            (devices, welcome),
+            (peer, record::serve_stream),
+            (api, answer_all),
+        ];
+        for (listener, serve) in ends {
+            let state = state.clone();
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let state = state.clone();
+                    thread::spawn(move || serve(&state, stream));
+                }
+            });
+        }
         Ok(server)
+    }
+
+    /// Has it ping lines at intervals, and give up those that do not answer.
+    pub(crate) fn with_heartbeats(self) -> Self {
+        let state = self.state.clone();
+        thread::spawn(move || heartbeat::beat_forever(&state));
+        self
+    }
+
+    /// Has it drain by itself once so many messages were posted.
+    pub(crate) fn draining_at(self, posted: u32) -> Self {
+        self.state.lock().drain_at = Some(posted);
+        self
     }
 
     /// Pings that lines have answered.
@@ -162,15 +192,18 @@ impl LyingServer {
 }
 
 /// Upgrades a line, pings it once, and serves it.
-fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
+fn welcome(state: &Mutex<State>, stream: TcpStream) {
     let (number, lie) = state.lock().next_line();
     let (mut device, mut account) = (String::new(), String::new());
+    // Whoever pushes once the device has its 101 finds the line.
+    let mut entering = None;
     let writing = stream.try_clone().unwrap();
     #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
     let callback = |request: &Request, response: Response| {
         let query = request.uri().query().unwrap_or_default();
         (device, account) = (parameter(query, "device_id"), parameter(query, "user_id"));
-        match state.lock().refuse_return(&device) {
+        let refusal_told = entering.insert(state.lock()).refuse_return(&device);
+        match refusal_told {
             _ if lie == Lie::RefuseLine => Err(refusal(None)),
             Some(retry_after) => Err(refusal(retry_after)),
             None => Ok(response),
@@ -192,24 +225,32 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
         socket: WebSocket::from_raw_socket(writing, Role::Server, None),
         account,
         number,
+        has_answered: true,
+        is_asked_to_leave: false,
     };
-    state.lock().enter(&device, line);
-    let state = state.clone();
-    thread::spawn(move || {
-        record::serve_line(&state, socket, &device, number);
-        state.lock().leave(&device, number);
-    });
+    if let Some(mut entering) = entering {
+        entering.enter(&device, line);
+    }
+    record::serve_line(state, socket, &device, number);
+    state.lock().leave(&device, number);
 }
 
 /// Serves one keep-alive connection to its end.
 fn answer_all(state: &Mutex<State>, mut stream: TcpStream) {
     let mut input = BufReader::new(stream.try_clone().unwrap());
+    let mut is_silent = false;
     while let Some(request) = HttpRequest::read(&mut input) {
-        let (status, said) = state.lock().handle_request(&request.path, &request.body);
+        let (lie, status, said) = state.lock().handle_request(&request);
+        is_silent |= lie == Lie::Silence;
         let said = said.to_string();
         let length = said.len();
         let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n{said}");
-        if stream.write_all(answer.as_bytes()).is_err() {
+        let times = if is_silent {
+            0
+        } else {
+            1 + usize::from(lie == Lie::AnswerTwice)
+        };
+        if stream.write_all(answer.repeat(times).as_bytes()).is_err() {
             return;
         }
     }
@@ -268,17 +309,26 @@ impl State {
         if is_chosen { self.lie } else { Lie::None }
     }
 
-    fn handle_request(&mut self, path: &str, body: &str) -> (u16, Value) {
+    /// How it lies about the answer, and what that is.
+    fn handle_request(&mut self, request: &HttpRequest) -> (Lie, u16, Value) {
+        let (path, body) = (&*request.path, &*request.body);
         if path.starts_with(broadcast::PATH) {
-            return self.handle_broadcast(path, body);
+            let (status, said) = self.handle_broadcast(path, body);
+            return (Lie::None, status, said);
+        }
+        if path == drain::PATH {
+            self.handle_drain(&request.method);
+            return (Lie::None, 200, json!({}));
         }
         let device = path.split('/').nth(3).unwrap_or_default();
-        (self.handle_push(device.to_owned(), body), json!({}))
+        let (lie, status) = self.handle_push(device.to_owned(), body);
+        (lie, status, json!({}))
     }
 
-    fn handle_push(&mut self, device: String, body: &str) -> u16 {
+    fn handle_push(&mut self, device: String, body: &str) -> (Lie, u16) {
         let lie = self.next_push_lie(body);
-        self.obey(lie, device, body)
+        self.drain_if_due();
+        (lie, self.obey(lie, device, body))
     }
 
     /// Does with a message what the lie says; the status to answer with.
@@ -293,7 +343,9 @@ impl State {
             | Lie::RefuseReturn
             | Lie::RefuseReturnBluntly
             | Lie::BarReturn
-            | Lie::IgnoreReturn => self.deliver(&device, body),
+            | Lie::IgnoreReturn
+            | Lie::KeepLine
+            | Lie::ForgetAsked => self.deliver(&device, body),
             Lie::Drop | Lie::Lapse => {}
             Lie::Duplicate => {
                 self.deliver(&device, body);
@@ -301,14 +353,10 @@ impl State {
             }
             Lie::Reorder if self.held.is_none() => self.held = Some((device, body.to_owned())),
             Lie::Reorder => self.deliver(&device, body),
-            Lie::Misdeliver => {
-                let other = self
-                    .lines
-                    .keys()
-                    .find(|key| **key != device)
-                    .unwrap()
-                    .clone();
-                self.deliver(&other, body);
+            Lie::Misdeliver => self.deliver_to_another(&device, body),
+            Lie::Copy => {
+                self.deliver(&device, body);
+                self.deliver_to_another(&device, body);
             }
             Lie::Refuse => return 404,
             Lie::RefuseAndDeliver => {
@@ -316,11 +364,23 @@ impl State {
                 return 404;
             }
             Lie::Damage => self.deliver(&device, &body.replacen('A', "B", 1)),
+            Lie::DamageRest => self.deliver(&device, &body.replacen(".\"", ",\"", 1)),
         }
         200
     }
 
+    fn deliver_to_another(&mut self, device: &str, body: &str) {
+        let other = self.lines.keys().find(|other| *other != device);
+        if let Some(other) = other.cloned() {
+            self.deliver(&other, body);
+        }
+    }
+
     fn deliver(&mut self, device: &str, body: &str) {
+        let line = self.lines.get(device);
+        if self.lie == Lie::ForgetAsked && line.is_some_and(|line| line.is_asked_to_leave) {
+            return;
+        }
         let message = Message::text(format!(r#"{{"type":"message","data":{body}}}"#));
         self.send_to(device, message);
         if let Some((_, late)) = self.held.take_if(|(held, _)| held == device) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::{Lie, PING, State};
+use super::{Lie, PING, State, heartbeat};
 
 /// Records that a stream may leave without a reply.
 const WINDOW: usize = 8;
@@ -31,6 +31,8 @@ pub(super) fn serve_line(
             state.lock().leave(device, number);
         } else if message == Message::Pong(PING.into()) {
             state.lock().pongs += 1;
+        } else if message == Message::Pong(heartbeat::PING.into()) {
+            state.lock().hear(device, number);
         }
     }
 }
