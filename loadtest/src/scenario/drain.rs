@@ -75,33 +75,9 @@ const NODE_ID: &str = "node.id=loadtest";
 
 /// Runs the scenario.
 pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
-    let (lines, server) = (&arg.common.lines, &arg.common.server);
-    let is_own = server.target.is_empty();
-    let usual = if is_own {
-        DrainBy::Signal
-    } else {
-        DrainBy::Api
-    };
-    let by = arg.by.unwrap_or(usual);
-    if by == DrainBy::Signal && !is_own {
-        return Err(RunError::Usage(
-            "--by signal is for a server that is started here",
-        ));
-    }
-    if arg.common.canary.lines() > 0 {
-        return Err(RunError::Usage(
-            "the canary's lines are drained as well: no canary",
-        ));
-    }
-    if arg.rounds > 1 && !(arg.next && by == DrainBy::Signal) {
-        return Err(RunError::Usage(
-            "--rounds are restarts of two nodes by turns: --next --by signal",
-        ));
-    }
-    let moves = arg.next || !server.next_target.is_empty();
-    if is_own && lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
-        return Err(RunError::Usage(ONLY_OURS_AGAIN));
-    }
+    let lines = &arg.common.lines;
+    let by = by(arg)?;
+    let moves = moves(arg);
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let habit = arg.returning.habit(&names, WINDOW);
@@ -142,6 +118,41 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
     }
     account.settle(&mut record, &mut catch);
     Ok((record, screen))
+}
+
+/// How the drain begins, if that can be.
+fn by(arg: &DrainArg) -> Result<DrainBy, RunError> {
+    let is_own = arg.common.server.target.is_empty();
+    let usual = if is_own {
+        DrainBy::Signal
+    } else {
+        DrainBy::Api
+    };
+    let by = arg.by.unwrap_or(usual);
+    if by == DrainBy::Signal && !is_own {
+        return Err(RunError::Usage(
+            "--by signal is for a server that is started here",
+        ));
+    }
+    if arg.common.canary.lines() > 0 {
+        return Err(RunError::Usage(
+            "the canary's lines are drained as well: no canary",
+        ));
+    }
+    if arg.rounds > 1 && !(arg.next && by == DrainBy::Signal) {
+        return Err(RunError::Usage(
+            "--rounds are restarts of two nodes by turns: --next --by signal",
+        ));
+    }
+    if is_own && arg.common.lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
+        return Err(RunError::Usage(ONLY_OURS_AGAIN));
+    }
+    Ok(by)
+}
+
+/// Whether lines come back to another node.
+fn moves(arg: &DrainArg) -> bool {
+    arg.next || !arg.common.server.next_target.is_empty()
 }
 
 /// A drain that is over.
