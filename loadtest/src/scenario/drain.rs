@@ -11,7 +11,7 @@ use crate::make::Make;
 use crate::report::{Figure, Record};
 use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
-use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell};
+use crate::scenario::returning::{GOAWAY_GRACE, LeaveArg, ReturnArg, Spell};
 use crate::scenario::storm::back_figures;
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, api, ramp_warning, time_setting};
@@ -52,6 +52,8 @@ pub(crate) struct DrainArg {
     #[command(flatten)]
     pub(crate) returning: ReturnArg,
     #[command(flatten)]
+    pub(crate) leaving: LeaveArg,
+    #[command(flatten)]
     pub(crate) traffic: TrafficArg,
     #[command(flatten)]
     pub(crate) common: CommonArg,
@@ -80,7 +82,8 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
     let moves = moves(arg);
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
-    let habit = arg.returning.habit(&names, WINDOW);
+    let mut habit = arg.returning.habit(&names, WINDOW);
+    habit.hands_over = arg.leaving.hand_over;
     let shadows = habit.shadows.clone();
     let settings = settings(arg);
     let cast = (dialect.clone(), habit);
@@ -146,6 +149,12 @@ fn by(arg: &DrainArg) -> Result<DrainBy, RunError> {
     }
     if is_own && arg.common.lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
         return Err(RunError::Usage(ONLY_OURS_AGAIN));
+    }
+    // Behind a --target there may be others.
+    if arg.leaving.hand_over && is_own && !arg.next {
+        return Err(RunError::Usage(
+            "a node that drains takes no new lines to hand over to: --hand-over with --next",
+        ));
     }
     Ok(by)
 }

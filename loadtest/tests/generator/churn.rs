@@ -1,7 +1,11 @@
 //! Lines that leave and come back at a steady rate.
 
+use std::process::Command;
+
 use crate::lying_server::Lie;
-use crate::run::{Run, assert_all_named, assert_named, run, run_real};
+use crate::run::{
+    Run, assert_all_handed_over, assert_all_named, assert_named, assert_refused, run, run_real,
+};
 
 const CHURN: [&str; 7] = [
     "--connections=300",
@@ -66,4 +70,43 @@ fn the_real_server_asks_lines_to_leave_at_their_age() {
     assert_churned(&run);
     let left = run.figure("churn.lines_left");
     assert!(run.figure("churn.goaways") >= left);
+}
+
+#[test]
+fn the_real_server_loses_nothing_when_lines_are_handed_over() {
+    let run = run_real(
+        "churn",
+        &[&CHURN[..], &["--by=server", "--age=2s", "--hand-over"]].concat(),
+    );
+    assert_churned(&run);
+    assert_all_handed_over(&run, "churn");
+    assert_eq!(run.figure("messages.away"), 0.0);
+}
+
+#[test]
+fn who_takes_too_long_to_hand_over_is_closed_and_away() {
+    let late = [
+        "--connections=300",
+        "--age=1s",
+        "--warmup=1s",
+        "--duration=2s",
+        "--comeback=fixed:3s",
+        "--by=server",
+        "--hand-over",
+    ];
+    let run = run_real("churn", &late);
+    assert!(run.passed, "{}", run.faults());
+    assert!(run.figure("churn.lines_ended") > 0.0);
+    assert_eq!(run.figure("churn.handed_over"), 0.0);
+    assert!(run.figure("setbacks.closed with 4005 max_age") >= run.figure("churn.lines_ended"));
+    let accepted = run.figure("messages.accepted");
+    assert_eq!(run.figure("messages.received"), accepted);
+    assert!(run.figure("messages.away") > 0.0);
+}
+
+#[test]
+fn who_leaves_without_being_asked_has_nobody_to_hand_over_to() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["churn", "--by=device", "--hand-over"]);
+    assert_refused(&command.output().unwrap(), "--by server");
 }
