@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use crate::lying_server::Lie;
+use crate::lying_server::{Lie, LyingServer};
 use crate::run::{
-    Run, assert_all_handed_over, assert_all_named, assert_named, assert_refused, run, run_real,
+    Run, assert_all_handed_over, assert_all_named, assert_named, assert_refused, run, run_against,
+    run_real,
 };
 
 const CHURN: [&str; 7] = [
@@ -19,6 +20,23 @@ const CHURN: [&str; 7] = [
 
 fn churn(lie: Lie, more: &[&str]) -> Run {
     run(lie, "churn", &[&CHURN[..], more].concat())
+}
+
+/// Few lines that get many pushes each, with each of which they are asked to leave.
+const HAND_OVER: [&str; 8] = [
+    "--connections=60",
+    "--push-rate=180",
+    "--warmup=200ms",
+    "--duration=2s",
+    "--comeback=fixed:50ms",
+    "--seed=7",
+    "--by=server",
+    "--hand-over",
+];
+
+fn hand_over(lie: Lie) -> Run {
+    let server = LyingServer::start_asking(lie).unwrap();
+    run_against(&server, "churn", &HAND_OVER)
 }
 
 /// Lines left by themselves or as they were asked, and nothing was lost on the way.
@@ -70,6 +88,34 @@ fn the_real_server_asks_lines_to_leave_at_their_age() {
     assert_churned(&run);
     let left = run.figure("churn.lines_left");
     assert!(run.figure("churn.goaways") >= left);
+}
+
+#[test]
+fn lines_that_are_handed_over_are_never_away() {
+    let run = hand_over(Lie::None);
+    assert_churned(&run);
+    assert_all_handed_over(&run, "churn");
+    assert_eq!(run.figure("messages.away"), 0.0);
+}
+
+#[test]
+fn the_old_line_serves_until_the_new_one_is_taken() {
+    let run = hand_over(Lie::RefuseReturn);
+    assert_churned(&run);
+    assert_all_handed_over(&run, "churn");
+    assert!(run.figure("churn.refused_told") > 0.0);
+    assert_eq!(run.figure("messages.away"), 0.0);
+}
+
+#[test]
+fn every_lie_about_a_push_is_named_while_lines_are_handed_over() {
+    let lies = [
+        (Lie::Drop, "messages lost"),
+        (Lie::Reorder, "messages misordered"),
+        (Lie::IgnoreReturn, "messages lost"),
+        (Lie::RepeatOnReturn, "messages duplicate"),
+    ];
+    assert_all_named(hand_over, &lies);
 }
 
 #[test]

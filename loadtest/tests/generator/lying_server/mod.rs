@@ -59,6 +59,8 @@ pub(crate) enum Lie {
     BarReturn,
     /// Takes a line back, and delivers to the former one.
     IgnoreReturn,
+    /// Delivers the latest message of a device again on the line that takes the place of another.
+    RepeatOnReturn,
 }
 
 /// The running server; it ends with the test's process.
@@ -73,6 +75,8 @@ pub(crate) struct LyingServer {
 }
 
 const PING: &str = "taut";
+const GOAWAY: &str =
+    r#"{"type":"goaway","reason":"max_age","reconnect_after_ms":20,"deadline_ms":1000}"#;
 const LONG: usize = 100;
 const LAPSE: Range<u32> = 50..70;
 
@@ -86,11 +90,15 @@ struct Line {
 
 struct State {
     lie: Lie,
+    /// Whether every message is followed by a go-away.
+    asks_to_leave: bool,
     lines: BTreeMap<String, Line>,
     pongs: u64,
     opened: u32,
     /// Devices that ever had a line, and how often each was refused one later.
     known: BTreeMap<String, u32>,
+    /// What was delivered to each last.
+    latest: BTreeMap<String, String>,
     posted: u32,
     long_posted: u32,
     held: Option<(String, String)>,
@@ -111,10 +119,12 @@ impl LyingServer {
         let peer = TcpListener::bind("127.0.0.1:0")?;
         let state = State {
             lie,
+            asks_to_leave: false,
             lines: BTreeMap::new(),
             pongs: 0,
             opened: 0,
             known: BTreeMap::new(),
+            latest: BTreeMap::new(),
             posted: 0,
             long_posted: 0,
             held: None,
@@ -150,6 +160,13 @@ impl LyingServer {
         Ok(server)
     }
 
+    /// The same for lines that are asked to leave with every message they get.
+    pub(crate) fn start_asking(lie: Lie) -> io::Result<Self> {
+        let server = Self::start(lie)?;
+        server.state.lock().asks_to_leave = true;
+        Ok(server)
+    }
+
     /// Pings that lines have answered.
     pub(crate) fn pongs(&self) -> u64 {
         self.state.lock().pongs
@@ -166,21 +183,36 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
     let (number, lie) = state.lock().next_line();
     let (mut device, mut account) = (String::new(), String::new());
     let writing = stream.try_clone().unwrap();
+    // From before a line is answered until it is entered: who knows of it gets messages on it.
+    let mut locked = None;
     #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
     let callback = |request: &Request, response: Response| {
         let query = request.uri().query().unwrap_or_default();
         (device, account) = (parameter(query, "device_id"), parameter(query, "user_id"));
-        match state.lock().refuse_return(&device) {
+        let state = locked.insert(state.lock());
+        match state.refuse_return(&device) {
             _ if lie == Lie::RefuseLine => Err(refusal(None)),
             Some(retry_after) => Err(refusal(retry_after)),
-            None => Ok(response),
+            None => {
+                state.replace(&device);
+                Ok(response)
+            }
         }
     };
     let Ok(mut socket) = tungstenite::accept_hdr(stream, callback) else {
         return;
     };
-    socket.send(Message::text(r#"{"type":"welcome"}"#)).unwrap();
-    socket.send(Message::Ping(PING.into())).unwrap();
+    let Some(mut locked) = locked else {
+        return;
+    };
+    let welcome = Message::text(r#"{"type":"welcome"}"#);
+    let greeted = socket
+        .send(welcome)
+        .and_then(|()| socket.send(Message::Ping(PING.into())));
+    if greeted.is_err() {
+        // It has hung up, as those do that are coming back when a run ends.
+        return;
+    }
     if lie == Lie::CloseLine {
         let frame = CloseFrame {
             code: 4000.into(),
@@ -193,7 +225,8 @@ fn welcome(state: &Arc<Mutex<State>>, stream: TcpStream) {
         account,
         number,
     };
-    state.lock().enter(&device, line);
+    locked.enter(&device, line);
+    drop(locked);
     let state = state.clone();
     thread::spawn(move || {
         record::serve_line(&state, socket, &device, number);
@@ -238,12 +271,38 @@ impl State {
         answer
     }
 
+    /// Closes the line that another one takes the place of, before that is answered: whose device hears of it first is up
+    /// to the network.
+    fn replace(&mut self, device: &str) {
+        let frame = CloseFrame {
+            code: 4502.into(),
+            reason: "replaced".into(),
+        };
+        if !self.is_ignored(device)
+            && let Some(line) = self.lines.get_mut(device)
+        {
+            drop(line.socket.close(Some(frame)));
+        }
+    }
+
     fn enter(&mut self, device: &str, line: Line) {
-        let is_ignored = self.lie == Lie::IgnoreReturn && device.ends_with('0');
-        if !is_ignored || !self.known.contains_key(device) {
-            self.lines.insert(device.to_owned(), line);
+        if !self.is_ignored(device) {
+            let former = self.lines.insert(device.to_owned(), line);
+            let repeated = self
+                .latest
+                .get(device)
+                .cloned()
+                .filter(|_| former.is_some());
+            if let Some(body) = repeated.filter(|_| self.lie == Lie::RepeatOnReturn) {
+                self.deliver(device, &body);
+            }
         }
         self.known.entry(device.to_owned()).or_default();
+    }
+
+    fn is_ignored(&self, device: &str) -> bool {
+        let is_meant = self.lie == Lie::IgnoreReturn && device.ends_with('0');
+        is_meant && self.known.contains_key(device)
     }
 
     /// A newer line may have taken its place.
@@ -293,7 +352,8 @@ impl State {
             | Lie::RefuseReturn
             | Lie::RefuseReturnBluntly
             | Lie::BarReturn
-            | Lie::IgnoreReturn => self.deliver(&device, body),
+            | Lie::IgnoreReturn
+            | Lie::RepeatOnReturn => self.deliver(&device, body),
             Lie::Drop | Lie::Lapse => {}
             Lie::Duplicate => {
                 self.deliver(&device, body);
@@ -323,6 +383,10 @@ impl State {
     fn deliver(&mut self, device: &str, body: &str) {
         let message = Message::text(format!(r#"{{"type":"message","data":{body}}}"#));
         self.send_to(device, message);
+        if self.asks_to_leave {
+            self.send_to(device, Message::text(GOAWAY));
+        }
+        self.latest.insert(device.to_owned(), body.to_owned());
         if let Some((_, late)) = self.held.take_if(|(held, _)| held == device) {
             self.deliver(device, &late);
         }
