@@ -76,8 +76,9 @@ impl Latency {
 
     /// The value at a quantile between 0 and 1.
     pub(crate) fn quantile(&self, quantile: f64) -> Duration {
-        let ns = self.0.as_ref().map(|h| h.value_at_quantile(quantile));
-        Duration::from_nanos(ns.unwrap_or_default())
+        let histogram = self.0.as_ref();
+        let time = histogram.map(|h| time(h, h.value_at_quantile(quantile)));
+        time.unwrap_or_default()
     }
 
     /// Within what time so many of `all` were done; `None` if fewer were.
@@ -90,9 +91,10 @@ impl Latency {
 
     /// The histogram and all percentiles in detail; `None` when nothing was recorded.
     pub(crate) fn distribution(&self) -> Option<Distribution> {
-        let steps = self.0.as_ref()?.iter_quantiles(STEPS_PER_HALF);
+        let histogram = self.0.as_ref()?;
+        let steps = histogram.iter_quantiles(STEPS_PER_HALF);
         let percentile = |step: IterationValue<u64>| {
-            let latency = Duration::from_nanos(step.value_iterated_to());
+            let latency = time(histogram, step.value_iterated_to());
             (
                 step.quantile_iterated_to() * 100.0,
                 with_digits(latency.as_secs_f64() * 1e6),
@@ -156,6 +158,12 @@ impl Latency {
             Box::new(histogram)
         })
     }
+}
+
+/// A histogram says the longest that it cannot tell from what was recorded; what it cannot tell from nothing is nothing.
+fn time(histogram: &Histogram<u64>, ns: u64) -> Duration {
+    let is_nothing = histogram.lowest_equivalent(ns) == 0;
+    Duration::from_nanos(if is_nothing { 0 } else { ns })
 }
 
 #[cfg(test)]
@@ -232,6 +240,15 @@ mod tests {
         let (percentile, us) = *steps.last().unwrap();
         assert_eq!((distribution.count, percentile), (2_000, 100.0));
         assert!((1_999.0..2_003.0).contains(&us), "{us}");
+    }
+
+    #[test]
+    fn what_takes_no_time_is_shown_to_take_none() {
+        let mut latency = Latency::new();
+        latency.record(Duration::ZERO);
+        assert_eq!(latency.quantile(1.0), Duration::ZERO);
+        let steps = latency.distribution().unwrap().percentiles;
+        assert!(steps.iter().all(|(_, us)| *us == 0.0), "{steps:?}");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::arg::CommonArg;
 use crate::make::Make;
 use crate::report::{Figure, Record};
 use crate::scenario::reading::{count, memory_figures, ramp_figures};
-use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell, missing_fault, stray_fault};
+use crate::scenario::returning::{
+    GOAWAY_GRACE, LeaveArg, ReturnArg, Spell, missing_fault, stray_fault,
+};
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{RunError, Stage, ramp_warning, time_setting};
 use crate::screen::Screen;
@@ -35,6 +37,8 @@ pub(crate) struct ChurnArg {
     #[command(flatten)]
     pub(crate) returning: ReturnArg,
     #[command(flatten)]
+    pub(crate) leaving: LeaveArg,
+    #[command(flatten)]
     pub(crate) traffic: TrafficArg,
     #[command(flatten)]
     pub(crate) common: CommonArg,
@@ -56,6 +60,7 @@ pub(crate) fn run(arg: &ChurnArg) -> Result<(Record, Screen), RunError> {
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
     let mut habit = arg.returning.habit(&names, WINDOW);
+    habit.hands_over = arg.leaving.hand_over;
     habit.age_max = (by == ChurnBy::Device).then_some(arg.age);
     let settings = match by {
         ChurnBy::Server => lifetime_settings(arg.age),
@@ -113,6 +118,10 @@ fn by(arg: &ChurnArg) -> Result<ChurnBy, RunError> {
     let by = arg.by.unwrap_or(usual);
     if by == ChurnBy::Server && is_started && !is_told {
         let why = "only tautline is told the age of its lines: --by device";
+        return Err(RunError::Usage(why));
+    }
+    if by == ChurnBy::Device && arg.leaving.hand_over {
+        let why = "lines are handed over when the server asks them to leave: --by server";
         return Err(RunError::Usage(why));
     }
     if by == ChurnBy::Server && arg.common.canary.lines() > 0 {

@@ -11,7 +11,7 @@ use crate::make::Make;
 use crate::report::{Figure, Record};
 use crate::scenario::api::Api;
 use crate::scenario::reading::{Reading, memory_figures, ramp_figures};
-use crate::scenario::returning::{GOAWAY_GRACE, ReturnArg, Spell};
+use crate::scenario::returning::{GOAWAY_GRACE, LeaveArg, ReturnArg, Spell};
 use crate::scenario::traffic::{Traffic, TrafficArg};
 use crate::scenario::{ONLY_OURS_AGAIN, RunError, Stage, api, ramp_warning, time_setting};
 use crate::screen::Screen;
@@ -51,6 +51,8 @@ pub(crate) struct DrainArg {
     #[command(flatten)]
     pub(crate) returning: ReturnArg,
     #[command(flatten)]
+    pub(crate) leaving: LeaveArg,
+    #[command(flatten)]
     pub(crate) traffic: TrafficArg,
     #[command(flatten)]
     pub(crate) common: CommonArg,
@@ -74,36 +76,13 @@ const NODE_ID: &str = "node.id=loadtest";
 
 /// Runs the scenario.
 pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
-    let (lines, server) = (&arg.common.lines, &arg.common.server);
-    let is_own = server.target.is_empty();
-    let usual = if is_own {
-        DrainBy::Signal
-    } else {
-        DrainBy::Api
-    };
-    let by = arg.by.unwrap_or(usual);
-    if by == DrainBy::Signal && !is_own {
-        return Err(RunError::Usage(
-            "--by signal is for a server that is started here",
-        ));
-    }
-    if arg.common.canary.lines() > 0 {
-        return Err(RunError::Usage(
-            "the canary's lines are drained as well: no canary",
-        ));
-    }
-    if arg.rounds > 1 && !(arg.next && by == DrainBy::Signal) {
-        return Err(RunError::Usage(
-            "--rounds are restarts of two nodes by turns: --next --by signal",
-        ));
-    }
-    let moves = arg.next || !server.next_target.is_empty();
-    if is_own && lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
-        return Err(RunError::Usage(ONLY_OURS_AGAIN));
-    }
+    let lines = &arg.common.lines;
+    let by = by(arg)?;
+    let moves = moves(arg);
     let names = lines.names();
     let dialect = lines.dialect(names.clone(), 0, arg.traffic.path(lines.against)?)?;
-    let habit = arg.returning.habit(&names, WINDOW);
+    let mut habit = arg.returning.habit(&names, WINDOW);
+    habit.hands_over = arg.leaving.hand_over;
     let shadows = habit.shadows.clone();
     let settings = settings(arg);
     let cast = (dialect.clone(), habit);
@@ -139,6 +118,47 @@ pub(crate) fn run(arg: &DrainArg) -> Result<(Record, Screen), RunError> {
     record.faults.extend(drain.faults(lines.failures_max));
     account.settle(&mut record, &mut catch);
     Ok((record, screen))
+}
+
+/// How the drain begins, if that can be.
+fn by(arg: &DrainArg) -> Result<DrainBy, RunError> {
+    let is_own = arg.common.server.target.is_empty();
+    let usual = if is_own {
+        DrainBy::Signal
+    } else {
+        DrainBy::Api
+    };
+    let by = arg.by.unwrap_or(usual);
+    if by == DrainBy::Signal && !is_own {
+        return Err(RunError::Usage(
+            "--by signal is for a server that is started here",
+        ));
+    }
+    if arg.common.canary.lines() > 0 {
+        return Err(RunError::Usage(
+            "the canary's lines are drained as well: no canary",
+        ));
+    }
+    if arg.rounds > 1 && !(arg.next && by == DrainBy::Signal) {
+        return Err(RunError::Usage(
+            "--rounds are restarts of two nodes by turns: --next --by signal",
+        ));
+    }
+    if is_own && arg.common.lines.against != Make::Tautline && (arg.next || by == DrainBy::Signal) {
+        return Err(RunError::Usage(ONLY_OURS_AGAIN));
+    }
+    // Behind a --target there may be others.
+    if arg.leaving.hand_over && is_own && !arg.next {
+        return Err(RunError::Usage(
+            "a node that drains takes no new lines to hand over to: --hand-over with --next",
+        ));
+    }
+    Ok(by)
+}
+
+/// Whether lines come back to another node.
+fn moves(arg: &DrainArg) -> bool {
+    arg.next || !arg.common.server.next_target.is_empty()
 }
 
 /// A drain that is over.

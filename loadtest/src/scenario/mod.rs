@@ -472,7 +472,8 @@ fn swarm_plan(
     dialect: Dialect,
     habit: Habit,
 ) -> io::Result<SwarmPlan> {
-    let sockets = 1.0 + habit.ghosts.map_or(0.0, |ghosts| ghosts.per_line);
+    let elders = f64::from(u8::from(habit.hands_over));
+    let sockets = 1.0 + elders + habit.ghosts.map_or(0.0, |ghosts| ghosts.per_line);
     Ok(SwarmPlan {
         lanes: machine::cores(),
         thread_lines_max: descriptor::lines_per_thread(sockets)?,

@@ -32,6 +32,15 @@ pub(crate) struct ReturnArg {
     pub(crate) back_timeout: Duration,
 }
 
+/// How lines leave that are asked to.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Coming back")]
+pub(crate) struct LeaveArg {
+    /// Lines that are asked to go away keep the old line, and read it, until the new one is open
+    #[arg(long)]
+    pub(crate) hand_over: bool,
+}
+
 /// What became of lines between two readings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spell {
@@ -125,6 +134,7 @@ impl Spell {
             own("lines_ended", self.ended()),
             own("lines_cut", new.cut - old.cut),
             own("lines_left", new.left - old.left),
+            own("handed_over", new.handed_over - old.handed_over),
             own("goaways", new.goaways - old.goaways),
             own("goodbyes_unanswered", new.unanswered - old.unanswered),
             own("lines_back", self.returned()),

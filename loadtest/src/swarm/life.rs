@@ -13,11 +13,12 @@ use crate::oracle::mark::{FENCE, Mark};
 use crate::oracle::whereabouts::Span;
 use crate::swarm::Cut;
 use crate::swarm::agenda::Task;
+use crate::swarm::elder::Start;
 use crate::swarm::strike::Blow;
 use crate::swarm::thread::{Farewell, Line, Past, Steady, SwarmThread};
 
 /// How long a server has to answer a goodbye; its own patience is usually as long.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What was promised to a line while it did not read has arrived when it has been reading for so long.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
 /// The word by which a go-away is recognised before it is read.
@@ -26,7 +27,7 @@ const GOAWAY: &[u8] = b"\"goaway\"";
 const NOTHING: u16 = 0x06;
 
 /// What a line found when it was read until nothing was left.
-enum End {
+pub(super) enum End {
     /// It goes on.
     Open,
     /// The server asks it to leave and come back after this time, and it heeds that.
@@ -47,16 +48,14 @@ impl SwarmThread {
             ..past
         };
         if past.has_been_open {
-            self.tally().count_return(is_resumed);
+            self.return_from(id, past.away_since, is_resumed, now);
             self.catch.reopening.record(waited);
-            self.catch.away.record(now.saturating_sub(past.away_since));
             let storm = self.order.storm_start();
             if let Some(start) = storm.filter(|start| *start <= past.away_since) {
                 self.catch.back.record(now.saturating_sub(start));
             }
             let attempts = self.catch.attempts.entry(past.failures.saturating_add(1));
             *attempts.or_default() += 1;
-            self.return_from(id, past.away_since, now);
         } else {
             self.tally().count_open(is_resumed);
             self.catch.opening.record(waited);
@@ -82,13 +81,16 @@ impl SwarmThread {
         let due = comeback.due(failures, hint, &mut self.random, now);
         *self.line(id) = Line::Away;
         self.schedule(due, id, Task::Return);
+        // One that was said to be replaced by this attempt was not, and is the end of the line.
+        self.hear_elders((id, u16::MAX), false);
     }
 
     /// Reads an open line until nothing is left, and puts it back unless it ended.
     pub(super) fn visit(&mut self, id: LineId, mut open: Box<OpenLine>, is_ending: bool) {
-        match self.read(id, &mut open, is_ending) {
+        let start = (id, self.past(id).starts);
+        match self.read(start, &mut open, is_ending) {
             End::Open => *self.line(id) = Line::Open(open),
-            End::Asked(wait) => self.say_goodbye(id, open, Some(wait)),
+            End::Asked(wait) => self.heed(id, open, wait),
             End::Over(failure) => self.lose(id, failure),
         }
     }
@@ -100,7 +102,8 @@ impl SwarmThread {
         mut farewell: Box<Farewell>,
         is_ending: bool,
     ) {
-        match self.read(id, &mut farewell.line, is_ending) {
+        let start = (id, self.past(id).starts);
+        match self.read(start, &mut farewell.line, is_ending) {
             End::Open | End::Asked(_) => *self.line(id) = Line::Leaving(farewell),
             End::Over(failure) => {
                 if matches!(failure, Failure::Closed(..)) {
@@ -182,6 +185,9 @@ impl SwarmThread {
     }
 
     pub(super) fn cut_all(&mut self, cut: Cut) {
+        for elder in self.recall_elders() {
+            reset(&elder.line);
+        }
         for (n, line) in self.take_lines().into_iter().enumerate() {
             self.note_absence(n, &line);
             match (line, cut) {
@@ -195,13 +201,21 @@ impl SwarmThread {
         self.lay_ghosts(Duration::MAX);
     }
 
-    fn read(&mut self, id: LineId, open: &mut OpenLine, is_ending: bool) -> End {
+    /// Reads a start of a line until nothing is left.
+    pub(super) fn read(&mut self, (id, start): Start, open: &mut OpenLine, is_ending: bool) -> End {
         open.wake(is_ending);
         let mut asked = None;
         loop {
             match open.read() {
                 Ok(Found::Ping) => self.tally().count_ping(),
-                Ok(Found::Message(message)) => asked = self.receive(id, &message).or(asked),
+                Ok(Found::Message(message)) => {
+                    // A server writes each message to one line of a device, and what is on an elder was written before
+                    // this one: seen later, it would look misordered. So it is not enough to read elders before the line.
+                    if let Some(older) = start.checked_sub(1) {
+                        self.hear_elders((id, older), false);
+                    }
+                    asked = self.receive(id, &message).or(asked);
+                }
                 Ok(Found::Other) => {}
                 Ok(Found::Nothing) => return asked.map_or(End::Open, End::Asked),
                 Err(failure) => return End::Over(failure),
@@ -248,6 +262,14 @@ impl SwarmThread {
         is_chosen(id.0, self.plan.habit.heed).then_some(wait)
     }
 
+    /// The server has asked a line to leave.
+    fn heed(&mut self, id: LineId, open: Box<OpenLine>, wait: Duration) {
+        match self.plan.habit.comeback {
+            Some(comeback) if self.plan.habit.hands_over => self.stay(id, open, comeback, wait),
+            _ => self.say_goodbye(id, open, Some(wait)),
+        }
+    }
+
     /// Says goodbye on a line that is to come back as its client does, or as the server has asked.
     fn say_goodbye(&mut self, id: LineId, mut line: Box<OpenLine>, hint: Option<Duration>) {
         let Some(comeback) = self.plan.habit.comeback else {
@@ -274,7 +296,7 @@ impl SwarmThread {
     }
 
     /// A line is over without its own doing.
-    fn lose(&mut self, id: LineId, failure: Failure) {
+    pub(super) fn lose(&mut self, id: LineId, failure: Failure) {
         if self.plan.habit.comeback.is_none() {
             *self.line(id) = Line::Down;
             return self.tally().count_lost(failure);
@@ -310,7 +332,7 @@ impl SwarmThread {
                     read_at: now,
                 },
             );
-            self.return_from(id, since, now);
+            self.end_absence(id, since, now);
         } else if let Some(since) = dark_since {
             // It could be refused messages all the time, not only since it found that it was closed.
             let past = self.past(id);
@@ -341,8 +363,19 @@ impl SwarmThread {
         }
     }
 
-    /// Ends an absence.
-    fn return_from(&mut self, id: LineId, away_since: Duration, now: Duration) {
+    /// A line that had been open is so again. One that was handed over has not been away: what was refused meanwhile has
+    /// no excuse.
+    fn return_from(&mut self, id: LineId, away_since: Duration, is_resumed: bool, now: Duration) {
+        if self.hand_over(id, now) {
+            self.tally().count_resumption(is_resumed);
+            return self.catch.away.record(Duration::ZERO);
+        }
+        self.tally().count_return(is_resumed);
+        self.catch.away.record(now.saturating_sub(away_since));
+        self.end_absence(id, away_since, now);
+    }
+
+    fn end_absence(&mut self, id: LineId, away_since: Duration, now: Duration) {
         let since = self.dark_since(id).unwrap_or(away_since).min(away_since);
         self.catch.absences.push(Span::absence(id, since, now));
         if let Some(shadows) = &self.plan.habit.shadows

@@ -9,6 +9,7 @@ mod agenda;
 pub(crate) mod catch;
 pub(crate) mod comeback;
 mod dial;
+mod elder;
 mod life;
 mod order;
 pub(crate) mod ramp;
@@ -72,6 +73,8 @@ pub(crate) struct Habit {
     pub(crate) comeback: Option<Comeback>,
     /// The share of the lines that leave when the server asks them to; the others do not listen.
     pub(crate) heed: f64,
+    /// Whether these open their new line before they close the old one. Strikes know nothing of lines that do.
+    pub(crate) hands_over: bool,
     /// Lines leave at an age of their own, anything up to this.
     pub(crate) age_max: Option<Duration>,
     /// What lines leave behind that are silenced, if any are.

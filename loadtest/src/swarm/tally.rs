@@ -25,6 +25,7 @@ pub(super) struct Tally {
     ended: AtomicU64,
     cut: AtomicU64,
     left: AtomicU64,
+    handed_over: AtomicU64,
     unanswered: AtomicU64,
     goaways: AtomicU64,
     attempts: AtomicU64,
@@ -64,7 +65,9 @@ pub(crate) struct Total {
     pub(crate) cut: u64,
     /// Lines that said goodbye.
     pub(crate) left: u64,
-    /// Of these, lines whose goodbye the server did not answer.
+    /// Of these, lines whose successor was open before they ended.
+    pub(crate) handed_over: u64,
+    /// Of those that said goodbye, lines whose goodbye the server did not answer.
     pub(crate) unanswered: u64,
     /// Requests of the server to leave.
     pub(crate) goaways: u64,
@@ -115,6 +118,16 @@ impl Tally {
         add(&self.resumed, u64::from(is_resumed));
     }
 
+    /// Counts a line that was handed over and has ended: it returned before that.
+    pub(super) fn count_hand_over(&self) {
+        add(&self.handed_over, 1);
+    }
+
+    /// Counts the successor of such a line among those that resumed a TLS session.
+    pub(super) fn count_resumption(&self, is_resumed: bool) {
+        add(&self.resumed, u64::from(is_resumed));
+    }
+
     pub(super) fn count_end(&self) {
         add(&self.ended, 1);
     }
@@ -158,6 +171,8 @@ impl Tally {
     /// The counts by now.
     pub(super) fn read(&self) -> Total {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // A line that was handed over left, ended and returned in one: nobody sees it missing in between, or there twice.
+        let handed_over = read(&self.handed_over);
         Total {
             started: read(&self.started),
             opened: read(&self.opened),
@@ -168,10 +183,11 @@ impl Tally {
             pings: read(&self.pings),
             messages: read(&self.messages),
             message_bytes: read(&self.message_bytes),
-            returned: read(&self.returned),
-            ended: read(&self.ended),
+            returned: read(&self.returned) + handed_over,
+            ended: read(&self.ended) + handed_over,
             cut: read(&self.cut),
-            left: read(&self.left),
+            left: read(&self.left) + handed_over,
+            handed_over,
             unanswered: read(&self.unanswered),
             goaways: read(&self.goaways),
             attempts: read(&self.attempts),
@@ -229,6 +245,7 @@ impl AddAssign<&Self> for Total {
         self.ended += other.ended;
         self.cut += other.cut;
         self.left += other.left;
+        self.handed_over += other.handed_over;
         self.unanswered += other.unanswered;
         self.goaways += other.goaways;
         self.attempts += other.attempts;

@@ -19,6 +19,7 @@ use crate::name::LineId;
 use crate::oracle::witness::Witness;
 use crate::swarm::agenda::{Agenda, Entry, Task};
 use crate::swarm::catch::Catch;
+use crate::swarm::elder::{Elder, Start};
 use crate::swarm::order::{Laps, Order};
 use crate::swarm::ramp::{Ramp, Share, Step};
 use crate::swarm::strike::{Blow, SHADOW_LEAD, Strike};
@@ -38,11 +39,13 @@ pub(super) struct SwarmThread {
     pub(super) poll: Poll,
     ramp: Ramp,
     lines: Vec<Line>,
+    /// Lines that were asked to leave and stay until their successors are open.
+    pub(super) elders: BTreeMap<Start, Elder>,
     pasts: Vec<Past>,
     /// Lines under way with the time each must be open by, and which start of the line it is about: in order, since all
     /// have the same patience.
     deadlines: VecDeque<(Duration, LineId, u16)>,
-    agenda: Agenda,
+    pub(super) agenda: Agenda,
     /// Strikes to come, and whether their shadows have fallen.
     strikes: Vec<(Strike, bool)>,
     strikes_seen: usize,
@@ -132,6 +135,7 @@ impl SwarmThread {
             poll: Poll::new()?,
             ramp: Ramp::new(share, plan.pacing),
             lines: (0..share.count).map(|_| Line::Unborn).collect(),
+            elders: BTreeMap::new(),
             pasts: vec![Past::default(); share.count as usize],
             deadlines: VecDeque::new(),
             agenda: Agenda::default(),
@@ -220,6 +224,8 @@ impl SwarmThread {
                     Task::Leave => self.leave(entry.line),
                     Task::GiveUp => self.give_up(entry.line),
                 }
+            } else if entry.task == Task::GiveUp {
+                self.give_elder_up((entry.line, entry.start));
             }
         }
         Duration::ZERO
@@ -249,9 +255,12 @@ impl SwarmThread {
     }
 
     fn handle_event(&mut self, event: &Event) {
-        let index = event.token().0;
-        let id = self.line_at(index);
+        let Token(index) = event.token();
         let is_ending = event.is_read_closed() || event.is_error();
+        if let Some(index) = index.checked_sub(self.lines.len()) {
+            return self.hear_elders((self.line_at(index), u16::MAX), is_ending);
+        }
+        let id = self.line_at(index);
         match mem::replace(&mut self.lines[index], Line::Away) {
             Line::Upgrading(upgrade) => self.advance_upgrade(id, upgrade),
             Line::Open(open) => self.visit(id, open, is_ending),
@@ -344,6 +353,12 @@ impl SwarmThread {
 
     pub(super) fn token(&self, id: LineId) -> Token {
         Token((id.0 - self.share.first.0) as usize)
+    }
+
+    /// The token of a line's elders, which share it.
+    pub(super) fn elder_token(&self, id: LineId) -> Token {
+        let Token(index) = self.token(id);
+        Token(self.lines.len() + index)
     }
 
     pub(super) fn line(&mut self, id: LineId) -> &mut Line {

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::lying_server::{Lie, LyingServer};
 use crate::run::{
-    ANSWER_TWICE, LIES, Run, assert_all_counted, assert_all_named, assert_named, assert_refused,
-    output, run_against, run_real,
+    ANSWER_TWICE, LIES, Run, assert_all_counted, assert_all_handed_over, assert_all_named,
+    assert_named, assert_refused, output, run_against, run_real,
 };
 
 const DRAIN: [&str; 7] = [
@@ -60,6 +60,24 @@ fn lines_move_to_the_next_node_and_those_that_do_not_listen_are_closed() {
             .to_string()
             .contains("nothing was pushed")
     );
+}
+
+#[test]
+fn lines_are_handed_over_to_the_next_node() {
+    let patient = [
+        "--connections=300",
+        "--calm=300ms",
+        "--after=500ms",
+        "--deadline=6s",
+        "--interval=300ms",
+        "--comeback=hint",
+        "--next",
+        "--hand-over",
+    ];
+    let run = run_real("drain", &patient);
+    assert!(run.passed, "{}", run.faults());
+    assert_all_handed_over(&run, "drain");
+    assert_eq!(run.figure("drain.handed_over"), 300.0);
 }
 
 #[test]
@@ -154,5 +172,23 @@ fn who_cannot_be_started_again_or_twice_is_not_drained() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
         command.args(["drain", "--against=axum", "--push-rate=0", more]);
         assert_refused(&command.output().unwrap(), "only tautline is started again");
+    }
+}
+
+#[test]
+fn a_node_without_another_one_is_not_handed_over_from() {
+    for by in ["--by=signal", "--by=api"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(["drain", by, "--hand-over"]);
+        assert_refused(&command.output().unwrap(), "--hand-over with --next");
+    }
+}
+
+#[test]
+fn strikes_know_nothing_of_lines_that_are_handed_over() {
+    for scenario in ["storm", "soak", "slow", "halfopen"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args([scenario, "--hand-over"]);
+        assert_refused(&command.output().unwrap(), "unexpected argument");
     }
 }

@@ -114,6 +114,24 @@ pub(crate) fn assert_refused(output: &Output, why: &str) {
     assert!(!output.status.success() && told.contains(why), "{told}");
 }
 
+/// All lines that left were handed over.
+pub(crate) fn assert_all_handed_over(run: &Run, scenario: &str) {
+    let figure = |name: &str| run.figure(&format!("{scenario}.{name}"));
+    let handed_over = figure("handed_over");
+    assert!(handed_over > 0.0);
+    for same in ["lines_ended", "lines_left", "lines_back"] {
+        assert_eq!(figure(same), handed_over, "{same}");
+    }
+    for none in [
+        "lines_not_back",
+        "goodbyes_unanswered",
+        "unreached",
+        "away.max",
+    ] {
+        assert_eq!(figure(none), 0.0, "{none}");
+    }
+}
+
 /// What every way to send must notice, and the count it is in.
 pub(crate) const LIES: [(Lie, &str); 9] = [
     (Lie::Drop, "lost"),

@@ -69,6 +69,8 @@ pub(crate) enum Lie {
     KeepLine,
     /// Promises messages to lines it has asked to leave, and forgets them.
     ForgetAsked,
+    /// Delivers the latest message of a device again on the line that takes the place of another.
+    RepeatOnReturn,
 }
 
 /// The running server; it ends with the test's process.
@@ -86,6 +88,8 @@ pub(crate) struct LyingServer {
 type Serve = fn(&Mutex<State>, TcpStream);
 
 const PING: &str = "taut";
+const GOAWAY: &str =
+    r#"{"type":"goaway","reason":"max_age","reconnect_after_ms":20,"deadline_ms":1000}"#;
 const LONG: usize = 100;
 const LAPSE: Range<u32> = 50..70;
 
@@ -102,11 +106,15 @@ struct Line {
 
 struct State {
     lie: Lie,
+    /// Whether every message is followed by a go-away.
+    asks_to_leave: bool,
     lines: BTreeMap<String, Line>,
     pongs: u64,
     opened: u32,
     /// Devices that ever had a line, and how often each was refused one later.
     known: BTreeMap<String, u32>,
+    /// What was delivered to each last.
+    latest: BTreeMap<String, String>,
     posted: u32,
     long_posted: u32,
     held: Option<(String, String)>,
@@ -131,10 +139,12 @@ impl LyingServer {
         let peer = TcpListener::bind("127.0.0.1:0")?;
         let state = State {
             lie,
+            asks_to_leave: false,
             lines: BTreeMap::new(),
             pongs: 0,
             opened: 0,
             known: BTreeMap::new(),
+            latest: BTreeMap::new(),
             posted: 0,
             long_posted: 0,
             held: None,
@@ -180,6 +190,13 @@ impl LyingServer {
         self
     }
 
+    /// The same for lines that are asked to leave with every message they get.
+    pub(crate) fn start_asking(lie: Lie) -> io::Result<Self> {
+        let server = Self::start(lie)?;
+        server.state.lock().asks_to_leave = true;
+        Ok(server)
+    }
+
     /// Pings that lines have answered.
     pub(crate) fn pongs(&self) -> u64 {
         self.state.lock().pongs
@@ -195,25 +212,37 @@ impl LyingServer {
 fn welcome(state: &Mutex<State>, stream: TcpStream) {
     let (number, lie) = state.lock().next_line();
     let (mut device, mut account) = (String::new(), String::new());
-    // Whoever pushes once the device has its 101 finds the line.
+    // Locked from before the 101 until the line is entered: whoever knows of the line gets messages on it.
     let mut entering = None;
     let writing = stream.try_clone().unwrap();
     #[expect(clippy::result_large_err, reason = "tungstenite's signature")]
     let callback = |request: &Request, response: Response| {
         let query = request.uri().query().unwrap_or_default();
         (device, account) = (parameter(query, "device_id"), parameter(query, "user_id"));
-        let refusal_told = entering.insert(state.lock()).refuse_return(&device);
-        match refusal_told {
+        let state = entering.insert(state.lock());
+        match state.refuse_return(&device) {
             _ if lie == Lie::RefuseLine => Err(refusal(None)),
             Some(retry_after) => Err(refusal(retry_after)),
-            None => Ok(response),
+            None => {
+                state.replace(&device);
+                Ok(response)
+            }
         }
     };
     let Ok(mut socket) = tungstenite::accept_hdr(stream, callback) else {
         return;
     };
-    socket.send(Message::text(r#"{"type":"welcome"}"#)).unwrap();
-    socket.send(Message::Ping(PING.into())).unwrap();
+    let Some(mut entering) = entering else {
+        return;
+    };
+    let welcome = Message::text(r#"{"type":"welcome"}"#);
+    let greeted = socket
+        .send(welcome)
+        .and_then(|()| socket.send(Message::Ping(PING.into())));
+    if greeted.is_err() {
+        // It has hung up, as those do that are coming back when a run ends.
+        return;
+    }
     if lie == Lie::CloseLine {
         let frame = CloseFrame {
             code: 4000.into(),
@@ -228,9 +257,8 @@ fn welcome(state: &Mutex<State>, stream: TcpStream) {
         has_answered: true,
         is_asked_to_leave: false,
     };
-    if let Some(mut entering) = entering {
-        entering.enter(&device, line);
-    }
+    entering.enter(&device, line);
+    drop(entering);
     record::serve_line(state, socket, &device, number);
     state.lock().leave(&device, number);
 }
@@ -279,12 +307,38 @@ impl State {
         answer
     }
 
+    /// Closes the line that another one takes the place of, before that is answered: whose device hears of it first is up
+    /// to the network.
+    fn replace(&mut self, device: &str) {
+        let frame = CloseFrame {
+            code: 4502.into(),
+            reason: "replaced".into(),
+        };
+        if !self.is_ignored(device)
+            && let Some(line) = self.lines.get_mut(device)
+        {
+            drop(line.socket.close(Some(frame)));
+        }
+    }
+
     fn enter(&mut self, device: &str, line: Line) {
-        let is_ignored = self.lie == Lie::IgnoreReturn && device.ends_with('0');
-        if !is_ignored || !self.known.contains_key(device) {
-            self.lines.insert(device.to_owned(), line);
+        if !self.is_ignored(device) {
+            let former = self.lines.insert(device.to_owned(), line);
+            let repeated = self
+                .latest
+                .get(device)
+                .cloned()
+                .filter(|_| former.is_some());
+            if let Some(body) = repeated.filter(|_| self.lie == Lie::RepeatOnReturn) {
+                self.deliver(device, &body);
+            }
         }
         self.known.entry(device.to_owned()).or_default();
+    }
+
+    fn is_ignored(&self, device: &str) -> bool {
+        let is_meant = self.lie == Lie::IgnoreReturn && device.ends_with('0');
+        is_meant && self.known.contains_key(device)
     }
 
     /// A newer line may have taken its place.
@@ -345,7 +399,8 @@ impl State {
             | Lie::BarReturn
             | Lie::IgnoreReturn
             | Lie::KeepLine
-            | Lie::ForgetAsked => self.deliver(&device, body),
+            | Lie::ForgetAsked
+            | Lie::RepeatOnReturn => self.deliver(&device, body),
             Lie::Drop | Lie::Lapse => {}
             Lie::Duplicate => {
                 self.deliver(&device, body);
@@ -383,6 +438,10 @@ impl State {
         }
         let message = Message::text(format!(r#"{{"type":"message","data":{body}}}"#));
         self.send_to(device, message);
+        if self.asks_to_leave {
+            self.send_to(device, Message::text(GOAWAY));
+        }
+        self.latest.insert(device.to_owned(), body.to_owned());
         if let Some((_, late)) = self.held.take_if(|(held, _)| held == device) {
             self.deliver(device, &late);
         }
