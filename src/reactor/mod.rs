@@ -212,7 +212,7 @@ impl Reactor {
 
     /// Until the next slice of the sweep, the next timer, or the next attempt to accept.
     fn patience(&self, now: Now) -> Duration {
-        let sweep_ms = self.shard.sweep.next().ms();
+        let sweep_ms = self.shard.sweep.next_ms();
         let timer_ms = self.shard.wheel.next_deadline().unwrap_or(u64::MAX);
         let next_ms = sweep_ms.min(timer_ms).min(self.acceptor.retry_at_ms());
         Duration::from_millis(next_ms.saturating_sub(now.ms()))

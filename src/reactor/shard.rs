@@ -155,6 +155,7 @@ impl<T: Transport> Shard<T> {
     ) -> Self {
         Self {
             id: api.shard,
+            sweep: Sweep::new(api.shard, node.cells.len()),
             settings: Rc::new(node.settings.load_full()),
             arena: Arena::new(slots_max),
             slots_max,
@@ -174,7 +175,6 @@ impl<T: Transport> Shard<T> {
             departures: Departures::default(),
             sources: Sources::default(),
             busy_us: 0,
-            sweep: Sweep::default(),
             drain: None,
             close_log: CloseLog::default(),
             broadcasts: Broadcasts::default(),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::close::CloseReason;
-use crate::base::id::ConnId;
+use crate::base::id::{ConnId, ShardId};
 use crate::base::time::{Now, Tick, millis};
 use crate::net::stream::Transport;
 use crate::protocol::device::Dialect;
@@ -23,8 +23,10 @@ pub(crate) struct Sweep {
     /// Where this pass over the table ends. Slots that come meanwhile are for the next one, or a table that grows all the time
     /// would only be looked at where it grows.
     end: u32,
-    /// When the next slice is due.
-    next: Tick,
+    /// When the next slice is due, in monotonic milliseconds.
+    next_ms: u64,
+    /// How far into a tick the slices of this shard are due.
+    phase_ms: u64,
     /// The moving of presence words stands here, while the presence table grows.
     rehomed: u32,
     /// Lines whose moment has come, and whose turn has not.
@@ -32,9 +34,25 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    /// When the next slice is due.
-    pub(crate) fn next(&self) -> Tick {
-        self.next
+    /// The sweep of one of a node's shards. They look over their slices by turns: at the same moment all would send their
+    /// pings, and whatever else there is to do would wait for all of them where reactors share a core.
+    pub(crate) fn new(shard: ShardId, shards: usize) -> Self {
+        Self {
+            phase_ms: u64::from(shard.0) * millis(Tick::LENGTH) / shards as u64,
+            ..Self::default()
+        }
+    }
+
+    /// When the next slice is due, in monotonic milliseconds.
+    pub(crate) fn next_ms(&self) -> u64 {
+        self.next_ms
+    }
+
+    /// Has the next slice wait for this shard's turn in the tick to come.
+    fn await_turn(&mut self, now: Now) {
+        let length_ms = millis(Tick::LENGTH);
+        let passed = now.ms().saturating_sub(self.phase_ms) / length_ms;
+        self.next_ms = (passed + 1) * length_ms + self.phase_ms;
     }
 
     /// Whether somebody waits for a turn.
@@ -47,7 +65,7 @@ impl<T: Transport> Shard<T> {
     /// Looks over the next slice of lines, if it is due and the one before is dealt with, and gives some of those that were
     /// found their turn.
     pub(crate) fn sweep(&mut self, now: Now) {
-        if now.tick() >= self.sweep.next && !self.sweep.has_more() {
+        if now.ms() >= self.sweep.next_ms && !self.sweep.has_more() {
             self.look_over(now);
         }
         let mut found = std::mem::take(&mut self.sweep.found);
@@ -59,7 +77,7 @@ impl<T: Transport> Shard<T> {
     }
 
     fn look_over(&mut self, now: Now) {
-        self.sweep.next = Tick(now.tick().0 + 1);
+        self.sweep.await_turn(now);
         self.end_stop(now);
         if self.sweep.cursor >= self.sweep.end {
             self.arena.trim();
@@ -207,3 +225,22 @@ const SLICES: u32 = 10;
 const REHOMED_SLOTS_MAX: u32 = 4_096;
 /// A ping without payload.
 pub(crate) const PING_FRAME: &[u8] = &[0x89, 0x00];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_of_a_node_take_turns() {
+        let next_ms = |shard| {
+            let mut sweep = Sweep::new(ShardId(shard), 4);
+            assert_eq!(sweep.next_ms(), 0, "the first slice waits for nothing");
+            sweep.await_turn(Now {
+                us: 1_030_000,
+                wall_ms: 0,
+            });
+            sweep.next_ms()
+        };
+        assert_eq!([0, 1, 2, 3].map(next_ms), [1_100, 1_125, 1_050, 1_075]);
+    }
+}
