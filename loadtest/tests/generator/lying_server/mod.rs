@@ -117,7 +117,8 @@ struct State {
     latest: BTreeMap<String, String>,
     posted: u32,
     long_posted: u32,
-    held: Option<(String, String)>,
+    /// What comes to each device after its next message.
+    held: BTreeMap<String, String>,
     /// With which message it begins to drain by itself.
     drain_at: Option<u32>,
     /// With which message it closes the lines that have not left.
@@ -147,7 +148,7 @@ impl LyingServer {
             latest: BTreeMap::new(),
             posted: 0,
             long_posted: 0,
-            held: None,
+            held: BTreeMap::new(),
             drain_at: None,
             close_at: None,
             broadcasts: BTreeMap::new(),
@@ -406,7 +407,9 @@ impl State {
                 self.deliver(&device, body);
                 self.deliver(&device, body);
             }
-            Lie::Reorder if self.held.is_none() => self.held = Some((device, body.to_owned())),
+            Lie::Reorder if !self.held.contains_key(&device) => {
+                self.held.insert(device, body.to_owned());
+            }
             Lie::Reorder => self.deliver(&device, body),
             Lie::Misdeliver => self.deliver_to_another(&device, body),
             Lie::Copy => {
@@ -442,7 +445,7 @@ impl State {
             self.send_to(device, Message::text(GOAWAY));
         }
         self.latest.insert(device.to_owned(), body.to_owned());
-        if let Some((_, late)) = self.held.take_if(|(held, _)| held == device) {
+        if let Some(late) = self.held.remove(device) {
             self.deliver(device, &late);
         }
     }
