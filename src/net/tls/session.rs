@@ -140,6 +140,7 @@ impl Session {
     /// failure is told by [`Self::take_failure`] after it.
     pub fn receive(&mut self, buf: &mut [u8], end: usize) -> Received {
         let mut received = Received::default();
+        let waiting = self.outgoing.len();
         let mut start = Self::HEADROOM;
         while let State::Whole(tls) = &mut self.state {
             let (front, records) = buf.split_at_mut(start);
@@ -177,7 +178,9 @@ impl Session {
             // A message of the handshake beyond all measure.
             self.fail(TlsFailure::Misbehaved);
         }
-        self.is_patient = received.secured.is_some()
+        // The request may come in a read of its own; what is to be answered at once takes them along.
+        let is_unchanged = self.is_patient && self.outgoing.len() == waiting;
+        self.is_patient = (received.secured.is_some() || is_unchanged)
             && self.stage == Stage::Open
             && matches!(self.state, State::Compact(_));
         // Exactly as much as needed: many connections may hold a piece of something.

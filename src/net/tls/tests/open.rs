@@ -231,6 +231,12 @@ fn tickets_go_along_with_the_first_record_that_says_something() {
             "tickets are held"
         );
         assert!(!pair.far.is_handshaking(), "it has all it waits for");
+        let mut request = Vec::new();
+        pair.far.writer().write_all(b"request").unwrap();
+        pair.far.write_tls(&mut request).unwrap();
+        pair.feed(&request);
+        assert_eq!(pair.heard, b"request");
+        assert!(!pair.near.owes(), "they wait for the answer");
         assert_eq!(pair.far.tls13_tickets_received(), 0);
         assert_eq!(pair.say(b"welcome"), b"welcome");
         assert_eq!(pair.far.tls13_tickets_received(), u32::from(is_latest));
